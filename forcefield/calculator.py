@@ -1,0 +1,203 @@
+"""The ASE calculator: any structure in; energy, forces, stress out. Voigt order is settled here and nowhere else."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any, ClassVar, Literal
+
+import ase
+import numpy as np
+import torch
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+
+from forcefield.derivatives import evaluate, hessian
+from forcefield.graph import Graph, graph_from_atoms
+from forcefield.models import load_model
+from forcefield.neighbours import SkinList
+from forcefield.structures import check_structure, close_contacts, overlap_message
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class OverlapWarning(UserWarning):
+    """Atoms are closer than half the sum of their covalent radii."""
+
+
+class GNNCalculator(Calculator):
+    """Universal force field as an ASE calculator.
+
+    Works for crystals, slabs, wires, molecules and single atoms of the model's elements, without options and without
+    a network connection. Properties: ``energy``, ``free_energy`` (eV), ``energies`` (eV per atom), ``forces`` (eV/Å)
+    and ``stress`` (eV/Å^3, Voigt order xx yy zz yz xz xy, ASE's sign). Forces and stress are exact derivatives of the
+    energy. The user's atoms are never modified. Safe to pickle, deep-copy, and call from several threads.
+
+    Args:
+        model: "default", the name of a shipped model (see ``forcefield models``), or the path of a model folder.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        dtype: "float32" (default) or "float64" for finite differences, phonons and the like; geometry, reference
+            energies and sums are in float64 either way.
+        skin: extra radius (Å) of the neighbour list, which is built anew only when an atom may have crossed it;
+            0 builds it at every step.
+        check_overlaps: warn once (`OverlapWarning`) when atoms are closer than half the sum of covalent radii.
+
+    Raises:
+        ModelError: the model is missing or damaged.
+        ValueError: an option has an impossible value.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+    default_parameters: ClassVar[dict[str, Any]] = {}
+    nolabel = True
+
+    def __init__(
+        self,
+        model: str = "default",
+        *,
+        device: str = "auto",
+        dtype: Literal["float32", "float64"] = "float32",
+        skin: float = 0.5,
+        check_overlaps: bool = True,
+    ) -> None:
+        super().__init__()
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype is {dtype!r} but must be one of {sorted(DTYPES)}")
+        if not (np.isfinite(skin) and skin >= 0):
+            raise ValueError(f"skin is {skin!r} but must be a length in Å, 0 or larger")
+        self._device = torch.device(resolve_device(device))
+        self.model = load_model(model, device=self._device, dtype=DTYPES[dtype])
+        self._dtype, self._skin, self._check_overlaps = dtype, float(skin), check_overlaps
+        self._reset_cache()
+
+    def _reset_cache(self) -> None:
+        self._neighbours = SkinList(self.model.potential.cutoff, self._skin)
+        self._lock = threading.RLock()
+        self._overlap_warned = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        transient = ("_neighbours", "_lock", "_overlap_warned")
+        return {name: value for name, value in self.__dict__.items() if name not in transient}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset_cache()
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the model knows."""
+        return self.model.potential.elements
+
+    @property
+    def atomic_reference_energies(self) -> dict[str, float]:
+        """Energy of the free atom of each element (eV), which is what an atom without neighbours gets."""
+        table = self.model.potential.isolated
+        return {chemical_symbols[z]: float(table[z]) for z in self.elements}
+
+    @property
+    def neighbour_list_builds(self) -> tuple[int, int]:
+        """How often the neighbour list was built, and how often one was needed."""
+        return self._neighbours.builds, self._neighbours.calls
+
+    def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """As ASE defines it; one thread at a time, so that no thread sees another's results."""
+        with self._lock:
+            if name == "stress" and name not in self.results:
+                target = self.atoms if atoms is None else atoms
+                if target is not None and not np.all(target.pbc):
+                    self._refuse_stress(target)
+            return super().get_property(name, atoms, allow_calculation)
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Compute everything at once; called by ASE when something has changed."""
+        super().calculate(atoms, properties or ["energy"], system_changes)
+        assert self.atoms is not None
+        check_structure(self.atoms, self.elements)
+        self._warn_of_overlaps(self.atoms)
+        prediction = evaluate(self.model.potential, self.graph(self.atoms).to(self._device))
+        energy = float(prediction.energy[0])
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": prediction.energies.cpu().numpy(),
+            "forces": prediction.forces.cpu().numpy(),
+        }
+        if np.all(self.atoms.pbc):
+            self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+        elif properties and "stress" in properties:
+            self._refuse_stress(self.atoms)
+
+    def graph(self, atoms: ase.Atoms) -> Graph:
+        """The neighbour graph of ``atoms`` at the model's cutoff, through the Verlet list."""
+        potential = self.model.potential
+        edges = self._neighbours.edges(atoms.get_positions(), np.asarray(atoms.cell), np.asarray(atoms.pbc))
+        graph = graph_from_atoms(atoms, potential.cutoff, edges=edges)
+        return graph.within(potential.cutoff) if self._skin > 0 else graph
+
+    def get_hessian(self, atoms: ase.Atoms | None = None, *, chunk: int = 16) -> NDArray[np.float64]:
+        """Matrix of second derivatives of the energy, by automatic differentiation; best with ``dtype="float64"``.
+
+        Args:
+            atoms: the structure; the attached one if not given.
+            chunk: columns computed at once; memory grows with it.
+
+        Returns:
+            (3 atoms, 3 atoms) in eV/Å^2; index 3 a + k is component k of atom a.
+        """
+        with self._lock:
+            structure = self._structure(atoms)
+            graph = self.graph(structure).to(self._device)
+            return hessian(self.model.potential, graph, chunk=chunk).cpu().numpy()
+
+    def get_descriptors(self, atoms: ase.Atoms | None = None) -> NDArray[np.float64]:
+        """Per-atom features of the last layer, unchanged by rotation, translation and reflection.
+
+        Returns:
+            (atoms, channels).
+        """
+        with self._lock:
+            graph = self.graph(self._structure(atoms)).to(self._device)
+            descriptors = evaluate(self.model.potential, graph, descriptors=True).descriptors
+            assert descriptors is not None
+            return descriptors.double().cpu().numpy()
+
+    def _structure(self, atoms: ase.Atoms | None) -> ase.Atoms:
+        structure = self.atoms if atoms is None else atoms
+        if structure is None:
+            raise ValueError("no structure: give atoms, or calculate something first")
+        check_structure(structure, self.elements)
+        return structure
+
+    def _warn_of_overlaps(self, atoms: ase.Atoms) -> None:
+        if not self._check_overlaps or self._overlap_warned:
+            return
+        contacts = close_contacts(atoms)
+        if contacts:
+            self._overlap_warned = True
+            warnings.warn(overlap_message(atoms, contacts), OverlapWarning, stacklevel=2)
+
+    @staticmethod
+    def _refuse_stress(atoms: ase.Atoms) -> None:
+        raise PropertyNotImplementedError(
+            f"the stress needs a volume, but the structure is periodic only along {_axes(atoms)}; "
+            "set atoms.pbc = True if the cell is that of a crystal"
+        )
+
+
+def _axes(atoms: ase.Atoms) -> str:
+    names = [name for name, periodic in zip("abc", atoms.pbc, strict=True) if periodic]
+    return ", ".join(names) if names else "no axis"
+
+
+def resolve_device(device: str) -> str:
+    """The device that "auto" stands for: a GPU if there is one, else the CPU."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device

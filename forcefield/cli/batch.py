@@ -1,0 +1,63 @@
+"""The loop that every command over files shares: read, process, report, carry on after an error, stop at Ctrl-C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forcefield.cli.report import ProgressLine
+
+if TYPE_CHECKING:
+    from forcefield.cli.io import Frame
+
+
+def work_through(
+    files: Sequence[Path],
+    index: str,
+    *,
+    process: Callable[[Frame, ProgressLine], str],
+    refuse: Callable[[str, str], None],
+    debug: bool,
+) -> bool:
+    """Process every frame of every file; an error of one structure does not stop the others.
+
+    Args:
+        files: input files.
+        index: frames to take from each, in ASE's notation.
+        process: does the work for one frame and returns a line about it; raises `KeyboardInterrupt` to stop.
+        refuse: told the label and a one-line reason where a file or structure failed.
+        debug: let errors through.
+
+    Returns:
+        Whether Ctrl-C ended it early.
+    """
+    from forcefield.cli.io import describe_error, read_frames
+
+    def failed(label: str, error: Exception) -> None:
+        if debug:
+            raise error
+        refuse(label, describe_error(error))
+        progress.done(f"{label}: failed: {describe_error(error)}")
+
+    with ProgressLine(len(set(files))) as progress:
+        try:
+            for path in dict.fromkeys(files):
+                try:
+                    frames = read_frames(path, index)
+                except ValueError as error:
+                    failed(str(path), error)
+                    continue
+                progress.expect(len(frames) - 1)
+                for frame in frames:
+                    try:
+                        line = process(frame, progress)
+                    except (
+                        Exception
+                    ) as error:  # whatever a calculator or a file system raises belongs to this structure
+                        failed(frame.label, error)
+                    else:
+                        progress.done(line)
+        except KeyboardInterrupt:
+            return True
+    return False

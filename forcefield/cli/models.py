@@ -1,0 +1,64 @@
+"""`forcefield models`: what is installed, with the figures of each model's card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from forcefield.cli.options import AsJson
+from forcefield.cli.report import fail, one_line_errors, print_json, print_table
+
+NUMERIC = ("parameters", "elements", "cutoff Å")
+COLUMNS = ("model", "network", *NUMERIC, "licence")
+
+
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show everything that is known about this model.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the installed models with size, elements and errors; the default one is marked with a star."""
+    with one_line_errors(debug=False):
+        from forcefield.models import list_models
+
+        installed = list_models()
+    if name is not None:
+        installed = [model for model in installed if model["name"] == name]
+    if not installed:
+        fail("no model is installed." if name is None else f"no model {name!r} is installed; see `forcefield models`.")
+    if as_json:
+        print_json(installed)
+        return
+    print_table(COLUMNS, [_row(model) for model in installed], numeric=NUMERIC)
+    for model in installed:
+        shown = model if name is not None else {"errors": model.get("errors", {})}
+        typer.echo(f"\n{model['name']}: {len(model['elements'])} elements: {' '.join(model['elements'])}")
+        for key, value in _flatten(shown):
+            typer.echo(f"  {key}: {value}")
+
+
+def _row(model: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{model['name']}{' *' if model.get('default') else ''}",
+        str(model["network"]),
+        f"{model['parameters']:,}",
+        str(len(model["elements"])),
+        f"{model['cutoff']:g}",
+        str(model.get("licence", "-")),
+    ]
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """List the leaves of nested tables with their path, leaving out long lists and tables of elements."""
+    for key, item in value.items():
+        path = f"{prefix}{key}"
+        if isinstance(item, Mapping):
+            if not path.endswith("_energies"):
+                yield from _flatten(item, f"{path}, ")
+        elif isinstance(item, float):
+            yield path, f"{item:.6g}"
+        elif key != "elements":
+            yield path, str(item)

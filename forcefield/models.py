@@ -1,0 +1,225 @@
+"""Model files: a folder with ``weights.safetensors``, ``config.json`` and a card ``README.md``; no pickle anywhere.
+
+``config.json`` says all that is needed to rebuild the potential and to judge it: network and hyper-parameters,
+elements, reference energies, cutoff, units, training data and errors, licence, package and format version, and the
+SHA-256 of the weights. Older formats are brought up to date by small functions at load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from forcefield.networks import build_network
+from forcefield.potential import Potential
+from forcefield.version import __version__
+
+FORMAT = 1
+CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
+UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3", "mass": "amu"}
+UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Format version -> function that turns a config of that version into one of the next."""
+
+
+class ModelError(ValueError):
+    """A model file is missing, damaged, or made for something else."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A potential with what is known about it.
+
+    Attributes:
+        name: folder name.
+        potential: ready to evaluate.
+        config: the contents of ``config.json``.
+    """
+
+    name: str
+    potential: Potential
+    config: Mapping[str, Any] = field(repr=False)
+
+
+def models_folder() -> Path:
+    """Where the shipped models lie: inside the installed package, or at the top of a source checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_models"
+    return installed if installed.is_dir() else package.parent / "models"
+
+
+def list_models() -> list[dict[str, Any]]:
+    """The ``config.json`` of every shipped model, with its ``name`` and ``default``, the default first."""
+    folder = models_folder()
+    default = default_name()
+    found = [
+        {"name": path.parent.name, "default": path.parent.name == default, **_read_config(path.parent)}
+        for path in sorted(folder.glob(f"*/{CONFIG}"))
+    ]
+    return sorted(found, key=lambda model: not model["default"])
+
+
+def default_name() -> str:
+    """Name of the model that ``GNNCalculator()`` uses.
+
+    Raises:
+        ModelError: no model is installed.
+    """
+    entries = [(json.loads(p.read_text()).get("default", False), p.parent.name) for p in models_folder().glob(f"*/{CONFIG}")]
+    names = sorted(name for is_default, name in entries if is_default)
+    if not names:
+        raise ModelError(f"no default model in {models_folder()}; reinstall the package or give the path of a model")
+    return names[0]
+
+
+def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
+    """Folder of a shipped model or of a path; ``"default"`` is the shipped default.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    name = str(name_or_path)
+    candidates = [models_folder() / (default_name() if name == "default" else name), Path(name_or_path)]
+    for folder in candidates if os.sep not in name else candidates[::-1]:
+        if (folder / CONFIG).is_file():
+            return folder
+    installed = sorted(path.parent.name for path in models_folder().glob(f"*/{CONFIG}"))
+    raise ModelError(
+        f"there is no model {name!r}: neither a shipped one ({', '.join(installed) or 'none installed'}) "
+        f"nor a folder with {CONFIG} and {WEIGHTS}"
+    )
+
+
+def save_model(
+    folder: str | os.PathLike[str], potential: Potential, *, network: str, hyperparameters: Mapping[str, Any], **about: Any
+) -> Path:
+    """Write a model folder; an existing one is replaced file by file, each atomically.
+
+    Constants of the rotation group are written in float64 as computed anew, whatever precision training used.
+
+    Args:
+        folder: where.
+        potential: trained potential.
+        network: its key in `forcefield.networks.NETWORKS`.
+        hyperparameters: keywords its network was built with.
+        about: further JSON-serialisable entries (training, errors, licence, labels, ...).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in potential.network.state_dict().items()}
+    exact = build_network(network, list(potential.elements), **hyperparameters)
+    state |= {name: value.to(torch.float64).contiguous() for name, value in exact.named_buffers() if name in state}
+    weights = save_safetensors(state, metadata={"format": "pt"})
+    config = {
+        "format": FORMAT,
+        "package_version": __version__,
+        "network": network,
+        "hyperparameters": dict(hyperparameters),
+        "cutoff": potential.cutoff,
+        "elements": [chemical_symbols[z] for z in potential.elements],
+        "isolated_energies": _by_symbol(potential, potential.isolated),
+        "bound_energies": _by_symbol(potential, potential.bound),
+        "scale": float(potential.scale),
+        "repulsion": potential.repulsion is not None,
+        "units": UNITS,
+        "parameters": sum(p.numel() for p in potential.network.parameters()),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        **about,
+    }
+    _write(folder / WEIGHTS, weights)
+    _write(folder / CONFIG, (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode())
+    return folder
+
+
+def load_model(
+    name_or_path: str | os.PathLike[str] = "default",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Model:
+    """Load a shipped model by name, or one from a folder.
+
+    Args:
+        name_or_path: "default", a shipped model's name, or the path of a model folder.
+        device: where the potential shall live.
+        dtype: precision of the network, float32 or float64.
+
+    Raises:
+        ModelError: the model is missing, damaged (the checksum does not fit), or of a newer format.
+    """
+    folder = model_folder(name_or_path)
+    config = _read_config(folder)
+    weights = _read_weights(folder, config)
+    elements = [chemical_symbols.index(symbol) for symbol in config["elements"]]
+    with torch.device("meta"):
+        network = build_network(config["network"], elements, **config["hyperparameters"])
+    for name, buffer in list(network.named_buffers()):
+        if buffer.is_meta and name not in weights:
+            raise ModelError(f"{folder / WEIGHTS} lacks {name}; the file does not fit this version of the network")
+    try:
+        network.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise ModelError(f"{folder / WEIGHTS} does not fit the network {config['network']!r}: {error}") from error
+    potential = Potential(
+        network,
+        isolated_energies=_by_number(config["isolated_energies"]),
+        bound_energies=_by_number(config["bound_energies"]),
+        scale=config["scale"],
+        repulsion=config["repulsion"],
+    )
+    potential.requires_grad_(False)
+    return Model(folder.name, potential.with_dtype(dtype).to(device).eval(), config)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        version = int(config["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / CONFIG} cannot be read as a model configuration: {error}") from error
+    if version > FORMAT:
+        raise ModelError(
+            f"{folder} has model format {version}, this version of the package reads up to {FORMAT}; "
+            "upgrade with: pip install --upgrade gnn-forcefield"
+        )
+    while version < FORMAT:
+        config = UPDATES[version](config)
+        version += 1
+    return config
+
+
+def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    try:
+        content = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+    if hashlib.sha256(content).hexdigest() != config["sha256"]:
+        raise ModelError(f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one in {CONFIG}; install it again")
+    try:
+        return load_safetensors(content)
+    except SafetensorError as error:
+        raise ModelError(f"{folder / WEIGHTS} is not a safetensors file: {error}") from error
+
+
+def _by_symbol(potential: Potential, table: torch.Tensor) -> dict[str, float]:
+    return {chemical_symbols[z]: float(table[z]) for z in potential.elements}
+
+
+def _by_number(energies: Mapping[str, float]) -> dict[int, float]:
+    return {chemical_symbols.index(symbol): float(energy) for symbol, energy in energies.items()}
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

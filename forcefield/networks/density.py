@@ -1,0 +1,261 @@
+"""The flagship: neighbour density first, weights and products afterwards.
+
+With radial functions linear in a fixed basis, the sum over neighbours needs no weight:
+
+    M_i[b, lm, c] = 1/sqrt(n) sum_j B_b(r_ij) Y_lm(r_ij) h_j[c]                 one dense product per atom and degree
+    A_i[lm, c']   = sum_{b, c} W_l[b c, c'] M_i[b, lm, c]                       weights act on atoms, not on edges
+    B2_i = W (A_i (x) A_i),  B3_i = A_i (x) B2_i                                channel-wise couplings
+    h_i' = h_i + MLP(A_0, (A (x) A)_0, (A (x) B2)_0),  v_i' = W (A_1, (A (x) A)_1) * gate
+
+and the next layer gathers scalars h_j and vectors v_j. The density is the atomic cluster expansion's (Drautz, Phys. Rev.
+B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104, eq. 20-27), message passing on it follows MACE (Batatia et al., NeurIPS
+2022, arXiv:2206.07697, eq. 7-12). We depart from MACE in that radial functions are linear, products of order three are
+built recursively with channel mixing in between, and element-dependent weights scale A instead of each product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from forcefield.graph import Graph
+from forcefield.nn.equivariant import SphericalHarmonics, clebsch_gordan, coupling_paths, register_constant
+from forcefield.nn.mlp import Linear, SpeciesEmbedding
+from forcefield.nn.products import ChannelProduct
+from forcefield.nn.radial import BesselBasis
+from forcefield.nn.scatter import NeighbourTable, neighbour_table
+from forcefield.nn.species import SpeciesIndex
+
+Exchange = Callable[[Tensor], Tensor]
+
+
+class DensityNetwork(nn.Module):
+    """Equivariant message passing that aggregates before it multiplies; see the module's formulas.
+
+    Args:
+        elements: atomic numbers that the network knows.
+        cutoff: neighbour radius (Å).
+        channels: channels of the density A and of the scalars.
+        n_radial: Bessel functions.
+        lmax: highest degree of the density.
+        n_layers: interaction layers.
+        species_channels: channels of the neighbours' element embedding in the first layer.
+        message_scalars: scalar channels that neighbours send in later layers.
+        message_vectors: vector channels that neighbours send in later layers.
+        hidden: width of the scalar MLPs.
+        mean_neighbours: typical number of neighbours, normalises the density.
+    """
+
+    def __init__(
+        self,
+        elements: Sequence[int],
+        *,
+        cutoff: float = 5.0,
+        channels: int = 64,
+        n_radial: int = 8,
+        lmax: int = 2,
+        n_layers: int = 2,
+        species_channels: int = 32,
+        message_scalars: int = 32,
+        message_vectors: int = 16,
+        hidden: int = 64,
+        mean_neighbours: float = 30.0,
+    ) -> None:
+        super().__init__()
+        self.cutoff = float(cutoff)
+        self.elements = tuple(int(z) for z in elements)
+        self.species = SpeciesIndex(elements)
+        self.edges = EdgeBasis(cutoff, n_radial, lmax, scale=1 / math.sqrt(mean_neighbours))
+        self.sender = SpeciesEmbedding(len(elements), species_channels)
+        self.densities = nn.ModuleList()
+        self.updates = nn.ModuleList()
+        self.messages = nn.ModuleList()
+        for k in range(n_layers):
+            first, last = k == 0, k == n_layers - 1
+            scalars, vectors = (species_channels, 0) if first else (message_scalars, message_vectors)
+            self.densities.append(NeighbourDensity(lmax, n_radial, scalars, vectors, channels))
+            n_vectors = 0 if last else message_vectors
+            self.updates.append(AtomUpdate(len(elements), lmax, channels, n_vectors, hidden, first=first))
+            if not last:
+                self.messages.append(Linear(channels, message_scalars))
+
+    def forward(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> Tensor:
+        """Atomic energies in units of the potential's scale.
+
+        Args:
+            graph: edges sorted by centre; only ``numbers``, ``edge_index`` and ``n_local`` are read.
+            vectors: (edges, 3) from centre to neighbour (Å).
+            exchange: fills ghost features between layers, (n_local, d) -> (atoms, d).
+
+        Returns:
+            (n_local,) in the network's dtype.
+        """
+        return self.features(graph, vectors, exchange)[1]
+
+    def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
+        """Scalar features (n_local, channels) of the last layer, a per-atom descriptor, and the atomic energies."""
+        species = self.species(graph.numbers)  # (atoms,)
+        centre = species[: graph.n_local]
+        table = neighbour_table(graph.edge_index, graph.n_local)
+        basis = self.edges(vectors.to(self.sender.weight.dtype), table)  # per degree (centres, slots, (2l+1) b)
+        scalars_j, vectors_j = table.gather(self.sender(species)), None
+        scalars, energies = None, 0.0
+        for k, (gather, update) in enumerate(zip(self.densities, self.updates, strict=True)):
+            density = gather(basis, scalars_j, vectors_j)  # (centres, (lmax+1)^2, channels)
+            scalars, vectors_i, energy = update(density, scalars, centre)
+            energies = energies + energy
+            if k < len(self.messages):
+                sent = self.messages[k](scalars)
+                message = torch.cat([sent, vectors_i.flatten(1)], dim=1)  # (n_local, s + 3 v)
+                received = table.gather(message if exchange is None else exchange(message))
+                scalars_j, vectors_j = received.split([sent.shape[1], message.shape[1] - sent.shape[1]], dim=2)
+        return scalars, energies
+
+
+class EdgeBasis(nn.Module):
+    """``B_b(r) Y_lm(r)`` of every edge in the padded layout, one tensor per degree with columns ordered (m, b)."""
+
+    def __init__(self, cutoff: float, n_radial: int, lmax: int, *, scale: float) -> None:
+        super().__init__()
+        self.radial = BesselBasis(cutoff, n_radial)
+        self.angular = SphericalHarmonics(lmax)
+        self.scale = scale
+
+    def forward(self, vectors: Tensor, table: NeighbourTable) -> list[Tensor]:
+        """Args: vectors (edges, 3). Returns: list over l of (centres, slots, (2l+1) n_radial), zero in empty slots."""
+        beyond = vectors.new_tensor([2 * self.radial.cutoff, 0.0, 0.0])
+        padded = table.pad(vectors, beyond)  # (centres, slots, 3)
+        distance = (padded * padded).sum(-1).sqrt()  # (centres, slots)
+        radial = self.radial(distance) * self.scale
+        harmonics = self.angular(padded / distance[..., None])
+        return [radial] + [(y[..., :, None] * radial[..., None, :]).flatten(-2) for y in harmonics[1:]]
+
+
+class NeighbourDensity(nn.Module):
+    """A_i of the module's formulas: neighbours' scalars and vectors summed over the edge basis, then mixed.
+
+    Args:
+        lmax: highest degree.
+        n_radial: radial functions b.
+        n_scalars: scalar channels of the neighbours.
+        n_vectors: vector channels of the neighbours, 0 for none.
+        channels: channels of A.
+    """
+
+    def __init__(self, lmax: int, n_radial: int, n_scalars: int, n_vectors: int, channels: int) -> None:
+        super().__init__()
+        self.lmax, self.n_radial, self.n_vectors, self.channels = lmax, n_radial, n_vectors, channels
+        self.from_scalars = nn.ModuleList([Linear(n_radial * n_scalars, channels) for _ in range(lmax + 1)])
+        if not n_vectors:
+            return
+        degrees = list(range(lmax + 1))
+        self.outputs = [[out for out in degrees if coupling_paths([l], [1], out)] for l in degrees]
+        for l, outputs in enumerate(self.outputs):
+            rows = sum(2 * out + 1 for out in outputs)
+            register_constant(self, f"coupling_{l}", (rows, 3 * (2 * l + 1)), lambda l=l: self._coupling(l))
+        self.from_vectors = nn.ModuleList(
+            [Linear(n_radial * n_vectors * len(coupling_paths(degrees, [1], out)), channels) for out in degrees]
+        )
+
+    def _coupling(self, l: int):
+        """Rows: components of every output degree; columns: (m of Y_l, m of the vector)."""
+        blocks = [clebsch_gordan(l, 1, out).reshape(-1, 2 * out + 1).T for out in self.outputs[l]]
+        return np.concatenate(blocks)
+
+    def forward(self, basis: list[Tensor], scalars: Tensor, vectors: Tensor | None) -> Tensor:
+        """Sum over neighbours.
+
+        Args:
+            basis: per degree (centres, slots, (2l+1) b).
+            scalars: (centres, slots, n_scalars).
+            vectors: (centres, slots, 3 n_vectors), components outermost, or None.
+
+        Returns:
+            (centres, (lmax+1)^2, channels).
+        """
+        n = scalars.shape[0]
+        width = self.n_radial * scalars.shape[2]
+        density = []
+        for l, mix in enumerate(self.from_scalars):
+            moments = basis[l].transpose(1, 2).bmm(scalars)  # (centres, (2l+1) b, n_scalars)
+            density.append(mix(moments.view(n, 2 * l + 1, width)))
+        if vectors is not None:
+            for out, extra in enumerate(self._from_vectors(basis, vectors)):
+                density[out] = density[out] + extra
+        return torch.cat(density, dim=1)
+
+    def _from_vectors(self, basis: list[Tensor], vectors: Tensor) -> list[Tensor]:
+        n, b, v = vectors.shape[0], self.n_radial, self.n_vectors
+        coupled: list[list[Tensor]] = [[] for _ in basis]
+        for l, outputs in enumerate(self.outputs):
+            moments = basis[l].transpose(1, 2).bmm(vectors).view(n, 2 * l + 1, b, 3, v)
+            moments = moments.transpose(2, 3).reshape(n, 3 * (2 * l + 1), b * v)
+            rows = getattr(self, f"coupling_{l}").expand(n, -1, -1).bmm(moments)  # (centres, components, b v)
+            for out, part in zip(outputs, rows.split([2 * out + 1 for out in outputs], dim=1), strict=True):
+                coupled[out].append(part)
+        return [mix(torch.cat(parts, dim=2)) for mix, parts in zip(self.from_vectors, coupled, strict=True)]
+
+
+class AtomUpdate(nn.Module):
+    """Products of the density on each atom, then new scalars, vectors and an energy.
+
+    Args:
+        n_species: number of elements.
+        lmax: highest degree of the density.
+        channels: channels of the density and of the scalars.
+        n_vectors: vector channels to make, 0 in the last layer.
+        hidden: width of the MLP.
+        first: there are no scalars of a layer before.
+    """
+
+    def __init__(
+        self, n_species: int, lmax: int, channels: int, n_vectors: int, hidden: int, *, first: bool
+    ) -> None:
+        super().__init__()
+        self.n_vectors = n_vectors
+        degrees = list(range(lmax + 1))
+        self.element_scale = SpeciesEmbedding(n_species, (lmax + 1) * channels, scale=0.1)
+        self.element_bias = SpeciesEmbedding(n_species, hidden)
+        components = [l for l in degrees for _ in range(2 * l + 1)]
+        register_constant(self, "spread", (len(components), lmax + 1), lambda: np.eye(lmax + 1)[components])
+        self.pair = ChannelProduct(lmax, degrees, symmetric=True)
+        self.triple = ChannelProduct(lmax, [0])
+        self.pair_mix = nn.ModuleList([Linear(len(self.pair.paths[l]) * channels, channels) for l in degrees])
+        n_invariants = 1 + len(self.pair.paths[0]) + len(self.triple.paths[0]) + (not first)
+        self.hidden = Linear(n_invariants * channels, hidden)
+        self.hidden2 = Linear(hidden, hidden)
+        self.bias2 = nn.Parameter(torch.zeros(hidden))
+        self.scalars = Linear(hidden, channels)
+        self.energy = Linear(hidden, 1)
+        if n_vectors:
+            n_covariants = 1 + len(self.pair.paths[1])
+            self.vectors = Linear(n_covariants * channels, n_vectors)
+            self.gate = Linear(hidden, n_vectors)
+
+    def forward(self, density: Tensor, scalars: Tensor | None, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Args: density (centres, (lmax+1)^2, channels), scalars (centres, channels) or None, species (centres,).
+
+        Returns:
+            scalars (centres, channels), vectors (centres, 3, n_vectors), energies (centres,).
+        """
+        n, components, channels = density.shape
+        density = density * torch.rsqrt(1 + density.square().mean(dim=(1, 2), keepdim=True))
+        scale = 1 + self.element_scale(species).view(n, self.spread.shape[1], channels)  # (centres, lmax+1, channels)
+        density = density * self.spread.expand(n, -1, -1).bmm(scale)
+        pairs = self.pair(density, density)
+        mixed = torch.cat([mix(pairs[l]) for l, mix in enumerate(self.pair_mix)], dim=1)
+        triples = self.triple(density, mixed)
+        invariants = [density[:, 0], pairs[0][:, 0], triples[0][:, 0]] + ([] if scalars is None else [scalars])
+        silu = nn.functional.silu
+        hidden = silu(self.hidden(torch.cat(invariants, dim=1)) + self.element_bias(species))
+        hidden = silu(self.hidden2(hidden) + self.bias2)
+        new = self.scalars(hidden) if scalars is None else scalars + self.scalars(hidden)
+        energies = self.energy(hidden)[:, 0]
+        if not self.n_vectors:
+            return new, density.new_zeros(n, 3, 0), energies
+        covariants = torch.cat([density[:, 1:4], pairs[1]], dim=2)  # (centres, 3, paths * channels)
+        return new, self.vectors(covariants) * torch.sigmoid(self.gate(hidden))[:, None], energies

@@ -1,0 +1,199 @@
+"""MACE: few message-passing layers whose messages are products of many neighbours at once.
+
+Batatia et al., NeurIPS 2022, arXiv:2206.07697; equation numbers are the paper's. A layer is
+
+    A_i  = W sum_j R(r_ij) ((W h_j) (x) Y(r_ij)) / n       eq. 8 and 9: density of neighbours, R from an MLP
+    B_i  = W_z U (A_i (x) ... (x) A_i)                     eq. 10: symmetric contraction to body order nu + 1
+    h_i' = W B_i + W_z h_i                                 eq. 11 and 12: message and residual update
+
+and the atomic energy (eq. 13 and 14) is the sum of a readout of every layer's scalars: linear, an MLP in the last layer.
+We depart from the paper in that features have natural parity only (degree l has parity (-1)^l; energies stay exactly
+invariant under reflections), and in the cutoff's p = 6 instead of 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from forcefield.graph import Graph
+from forcefield.nn.degree_linear import DegreeLinear, SpeciesDegreeLinear
+from forcefield.nn.gate import SILU_RMS
+from forcefield.nn.mlp import Linear, SpeciesEmbedding
+from forcefield.nn.scatter import NeighbourTable, neighbour_table
+from forcefield.nn.species import SpeciesIndex
+from forcefield.nn.symmetric_contraction import SymmetricContraction
+from forcefield.nn.tensor_product import Convolution, EdgeGeometry, Path
+
+Exchange = Callable[[Tensor], Tensor]
+
+
+class MACE(nn.Module):
+    """Message passing with high body order; see the module's formulas.
+
+    Args:
+        elements: atomic numbers that the network knows.
+        cutoff: neighbour radius (Å).
+        channels: channels of every feature.
+        lmax: highest degree of the spherical harmonics and of the density A.
+        hidden_lmax: highest degree of the features that neighbours send.
+        correlation: highest number nu of densities in a product; the body order is nu + 1.
+        n_layers: interaction layers.
+        n_radial: Bessel functions.
+        radial_hidden: widths of the radial MLPs.
+        cutoff_exponent: p of the smooth cutoff.
+        readout_hidden: width of the last layer's readout.
+        mean_neighbours: typical number of neighbours, divides the sums.
+
+    Raises:
+        ValueError: a size is out of range.
+    """
+
+    def __init__(
+        self,
+        elements: Sequence[int],
+        *,
+        cutoff: float = 5.0,
+        channels: int = 48,
+        lmax: int = 2,
+        hidden_lmax: int = 1,
+        correlation: int = 3,
+        n_layers: int = 2,
+        n_radial: int = 8,
+        radial_hidden: Sequence[int] = (32, 32),
+        cutoff_exponent: int = 6,
+        readout_hidden: int = 16,
+        mean_neighbours: float = 30.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= hidden_lmax <= lmax:
+            raise ValueError(f"hidden_lmax must lie between 0 and lmax = {lmax}, got {hidden_lmax}")
+        if min(channels, correlation, n_layers) < 1:
+            raise ValueError(
+                f"channels, correlation and n_layers must be at least 1, got {channels}, {correlation}, {n_layers}"
+            )
+        self.cutoff = float(cutoff)
+        self.elements = tuple(int(z) for z in elements)
+        self.species = SpeciesIndex(elements)
+        n_species = len(self.elements)
+        self.sender = SpeciesEmbedding(n_species, channels)
+        layers, senders, readouts = [], [], []
+        for k in range(n_layers):
+            first, last = k == 0, k == n_layers - 1
+            sent = [channels] if first else [channels] * (hidden_lmax + 1)
+            l_out = range(1 if last else hidden_lmax + 1)
+            convolution = Convolution(sent, lmax, range(lmax + 1), n_radial=n_radial, radial_hidden=radial_hidden)
+            contraction = SymmetricContraction(n_species, channels, lmax, l_out, correlation)
+            layers.append(Interaction(convolution, contraction, n_species, first=first))
+            readouts.append(Readout(channels, readout_hidden) if last else Linear(channels, 1))
+            if not last:
+                senders.append(DegreeLinear([channels] * len(l_out), [channels] * len(l_out)))
+        self.layers, self.senders, self.readouts = map(nn.ModuleList, (layers, senders, readouts))
+        paths = [path for layer in layers for path in layer.convolution.paths]
+        self.geometry = EdgeGeometry(cutoff, n_radial, cutoff_exponent, lmax, paths, scale=1 / mean_neighbours)
+
+    def forward(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> Tensor:
+        """Atomic energies in units of the potential's scale.
+
+        Args:
+            graph: edges sorted by centre; only ``numbers``, ``edge_index`` and ``n_local`` are read.
+            vectors: (edges, 3) from centre to neighbour (Å).
+            exchange: fills ghost features between layers, (n_local, d) -> (atoms, d).
+
+        Returns:
+            (n_local,) in the network's dtype.
+        """
+        return self.features(graph, vectors, exchange)[1]
+
+    def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
+        """Scalars of all layers (n_local, n_layers * channels), a per-atom descriptor, and the atomic energies."""
+        species = self.species(graph.numbers)  # (atoms,)
+        centre = species[: graph.n_local]
+        table = neighbour_table(graph.edge_index, graph.n_local)
+        basis, couplings = self.geometry(vectors.to(self.sender.weight.dtype), table)
+        features: list[Tensor] = []
+        scalars, energies = [], []
+        messages = self.sender(species)  # (atoms, channels)
+        for k, (layer, readout) in enumerate(zip(self.layers, self.readouts, strict=True)):
+            if k:
+                sent = torch.cat([x.flatten(1) for x in self.senders[k - 1](features)], dim=1)  # (n_local, d)
+                messages = sent if exchange is None else exchange(sent)
+            features = layer(messages, features, centre, basis, couplings, table)
+            scalars.append(features[0][:, 0])
+            energies.append(readout(scalars[-1])[:, 0])
+        return torch.cat(scalars, dim=1), torch.stack(energies).sum(0)
+
+
+class Interaction(nn.Module):
+    """One layer: convolution, linear, symmetric contraction, linear, residual.
+
+    Args:
+        convolution: the sum over neighbours.
+        contraction: the products of the density.
+        n_species: number of elements.
+        first: the atom has no features of a layer before, only its element.
+    """
+
+    def __init__(
+        self, convolution: Convolution, contraction: SymmetricContraction, n_species: int, *, first: bool
+    ) -> None:
+        super().__init__()
+        self.first = first
+        self.convolution, self.contraction = convolution, contraction
+        widths = convolution.out_channels
+        same = [contraction.channels] * len(widths)
+        self.mix = DegreeLinear(widths, same)
+        sent, out = same[: len(convolution.channels)], same[: len(contraction.l_out)]
+        self.after = DegreeLinear(out, out)
+        self.connect: nn.Module
+        if first:  # any matrix per element acting on an element's embedding is an embedding
+            self.connect = SpeciesEmbedding(n_species, contraction.channels)
+        else:
+            self.connect = SpeciesDegreeLinear(n_species, sent, out)
+
+    def forward(
+        self,
+        messages: Tensor,
+        features: list[Tensor],
+        species: Tensor,
+        basis: Tensor,
+        couplings: Mapping[Path, Tensor],
+        table: NeighbourTable,
+    ) -> list[Tensor]:
+        """New features of the centres.
+
+        Args:
+            messages: (atoms, d) what atoms send, ghosts included, degrees side by side.
+            features: list over l of (n_local, 2l+1, channels), ignored in the first layer.
+            species: (n_local,) element indices.
+            basis, couplings: of every edge, from `EdgeGeometry`.
+            table: layout of the edges.
+
+        Returns:
+            list over l of (n_local, 2l+1, channels).
+        """
+        density = torch.cat(self.mix(self.convolution(messages, basis, couplings, table)), dim=1)
+        new = self.after(self.contraction(density, species))
+        kept = [self.connect(species)[:, None]] if self.first else self.connect(features, species)
+        for l, residual in enumerate(kept):
+            new[l] = new[l] + residual
+        return new
+
+
+class Readout(nn.Module):
+    """MLP with one hidden layer from scalars to an energy.
+
+    Args:
+        channels: scalars.
+        hidden: width.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden, self.energy = Linear(channels, hidden), Linear(hidden, 1)
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        """Args: scalars (atoms, channels). Returns: (atoms, 1)."""
+        return self.energy(nn.functional.silu(self.hidden(scalars)) / SILU_RMS)

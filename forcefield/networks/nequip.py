@@ -1,0 +1,208 @@
+"""NequIP: messages are tensor products of neighbours' features with spherical harmonics, weighted by a radial MLP.
+
+Batzner et al., Nature Communications 13, 2453 (2022), doi:10.1038/s41467-022-29939-5, figure 1. A layer is
+
+    m_i  = 1/sqrt(n) sum_j R(r_ij) ((W h_j) (x) Y(r_ij))        convolution, one radial weight per path and channel
+    h_i' = gate( W m_i + W_z h_i )                             linear, self-connection, nonlinearity
+
+and the atomic energy is linear in the scalars of the last layer. We depart from the paper in that features have natural
+parity only (degree l has parity (-1)^l, so no pseudoscalars; forces are vectors and keep the full symmetry under
+reflections), the radial basis is fixed, and the cutoff has p = 6. With ``norm="rms"``, ``self_connection="shared"``
+and channels (128, 64, 32, 32) it is Nequix (Koker et al., arXiv:2508.16067).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from forcefield.graph import Graph
+from forcefield.nn.degree_linear import DegreeLinear, SpeciesDegreeLinear
+from forcefield.nn.gate import Gate, RMSNorm
+from forcefield.nn.mlp import Linear, SpeciesEmbedding
+from forcefield.nn.scatter import NeighbourTable, neighbour_table
+from forcefield.nn.species import SpeciesIndex
+from forcefield.nn.tensor_product import Convolution, EdgeGeometry, Path
+
+Exchange = Callable[[Tensor], Tensor]
+
+
+class NequIP(nn.Module):
+    """Equivariant message passing with learned radial functions; see the module's formulas.
+
+    Args:
+        elements: atomic numbers that the network knows.
+        cutoff: neighbour radius (Å).
+        channels: channels of the features of degree 0, 1, ...; their number sets the highest degree.
+        n_layers: interaction layers.
+        n_radial: Bessel functions.
+        radial_hidden: widths of the radial MLPs.
+        cutoff_exponent: p of the smooth cutoff.
+        species_channels: length of the neighbours' element embedding in the first layer; ``channels[0]`` if None.
+        self_connection: "species" for a matrix per element (the paper), "shared" for one matrix.
+        norm: None, or "rms" for an equivariant layer norm before the nonlinearity.
+        mean_neighbours: typical number of neighbours, normalises the sums.
+
+    Raises:
+        ValueError: an option is not among those named here.
+    """
+
+    def __init__(
+        self,
+        elements: Sequence[int],
+        *,
+        cutoff: float = 5.0,
+        channels: Sequence[int] = (64, 32, 16),
+        n_layers: int = 3,
+        n_radial: int = 8,
+        radial_hidden: Sequence[int] = (32, 32),
+        cutoff_exponent: int = 6,
+        species_channels: int | None = None,
+        self_connection: str = "species",
+        norm: str | None = None,
+        mean_neighbours: float = 30.0,
+    ) -> None:
+        super().__init__()
+        _check_options(channels, n_layers, self_connection, norm)
+        self.cutoff = float(cutoff)
+        self.elements = tuple(int(z) for z in elements)
+        self.species = SpeciesIndex(elements)
+        n_species, lmax = len(self.elements), len(channels) - 1
+        sent = channels[0] if species_channels is None else species_channels
+        self.sender = SpeciesEmbedding(n_species, sent)
+        layers, senders = [], []
+        for k in range(n_layers):
+            first, last = k == 0, k == n_layers - 1
+            l_out = [0] if last else range(lmax + 1)
+            convolution = Convolution(
+                [sent] if first else channels, lmax, l_out, n_radial=n_radial, radial_hidden=radial_hidden
+            )
+            layers.append(
+                Interaction(
+                    convolution,
+                    None if first else channels,
+                    [channels[l] for l in l_out],
+                    n_species=n_species,
+                    shared=self_connection == "shared",
+                    norm=norm == "rms",
+                )
+            )
+            if not last:
+                senders.append(DegreeLinear(channels, channels))
+        self.layers, self.senders = nn.ModuleList(layers), nn.ModuleList(senders)
+        paths = [path for layer in layers for path in layer.convolution.paths]
+        scale = 1 / math.sqrt(mean_neighbours)
+        self.geometry = EdgeGeometry(cutoff, n_radial, cutoff_exponent, lmax, paths, scale=scale)
+        self.readout = Linear(channels[0], 1)
+
+    def forward(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> Tensor:
+        """Atomic energies in units of the potential's scale.
+
+        Args:
+            graph: edges sorted by centre; only ``numbers``, ``edge_index`` and ``n_local`` are read.
+            vectors: (edges, 3) from centre to neighbour (Å).
+            exchange: fills ghost features between layers, (n_local, d) -> (atoms, d).
+
+        Returns:
+            (n_local,) in the network's dtype.
+        """
+        return self.features(graph, vectors, exchange)[1]
+
+    def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
+        """Scalar features (n_local, channels[0]) of the last layer, a per-atom descriptor, and the atomic energies."""
+        species = self.species(graph.numbers)  # (atoms,)
+        centre = species[: graph.n_local]
+        table = neighbour_table(graph.edge_index, graph.n_local)
+        basis, couplings = self.geometry(vectors.to(self.readout.weight.dtype), table)
+        features: list[Tensor] = []
+        messages = self.sender(species)  # (atoms, species_channels)
+        for k, layer in enumerate(self.layers):
+            if k:
+                sent = torch.cat([x.flatten(1) for x in self.senders[k - 1](features)], dim=1)  # (n_local, d)
+                messages = sent if exchange is None else exchange(sent)
+            features = layer(messages, features, centre, basis, couplings, table)
+        scalars = features[0][:, 0]
+        return scalars, self.readout(scalars)[:, 0]
+
+
+class Interaction(nn.Module):
+    """One layer: convolution, linear, self-connection, optional norm, gate.
+
+    Args:
+        convolution: the sum over neighbours.
+        channels_in: channels of the atom's own features of degree 0, 1, ...; None in the first layer.
+        channels_out: channels of the outgoing ones.
+        n_species: number of elements.
+        shared: the self-connection is the same for all elements.
+        norm: whether features are normalised before the gate.
+    """
+
+    def __init__(
+        self,
+        convolution: Convolution,
+        channels_in: Sequence[int] | None,
+        channels_out: Sequence[int],
+        *,
+        n_species: int,
+        shared: bool,
+        norm: bool,
+    ) -> None:
+        super().__init__()
+        self.first, self.shared = channels_in is None, shared
+        self.convolution = convolution
+        self.gate = Gate(channels_out)
+        wide = self.gate.in_channels
+        self.mix = DegreeLinear(convolution.out_channels, wide)
+        self.norm = RMSNorm(wide) if norm else None
+        self.connect: nn.Module
+        if channels_in is None:  # any matrix per element acting on an element's embedding is an embedding
+            self.connect = SpeciesEmbedding(n_species, wide[0])
+        else:
+            self.connect = (
+                DegreeLinear(channels_in, wide) if shared else SpeciesDegreeLinear(n_species, channels_in, wide)
+            )
+
+    def forward(
+        self,
+        messages: Tensor,
+        features: list[Tensor],
+        species: Tensor,
+        basis: Tensor,
+        couplings: Mapping[Path, Tensor],
+        table: NeighbourTable,
+    ) -> list[Tensor]:
+        """New features of the centres.
+
+        Args:
+            messages: (atoms, d) what atoms send, ghosts included, degrees side by side.
+            features: list over l of (n_local, 2l+1, channels), ignored in the first layer.
+            species: (n_local,) element indices.
+            basis, couplings: of every edge, from `EdgeGeometry`.
+            table: layout of the edges.
+
+        Returns:
+            list over l of (n_local, 2l+1, channels).
+        """
+        new = self.mix(self.convolution(messages, basis, couplings, table))
+        for l, kept in enumerate(self._self_connection(features, species)):
+            new[l] = new[l] + kept
+        return self.gate(new if self.norm is None else self.norm(new))
+
+    def _self_connection(self, features: list[Tensor], species: Tensor) -> list[Tensor]:
+        if self.first:
+            return [self.connect(species)[:, None]]
+        return self.connect(features) if self.shared else self.connect(features, species)
+
+
+def _check_options(channels: Sequence[int], n_layers: int, self_connection: str, norm: str | None) -> None:
+    if not channels or min(channels) < 1:
+        raise ValueError(f"channels must name at least one channel for each degree from 0 on, got {tuple(channels)}")
+    if n_layers < 1:
+        raise ValueError(f"n_layers must be at least 1, got {n_layers}")
+    if self_connection not in ("species", "shared"):
+        raise ValueError(f"self_connection must be 'species' or 'shared', got {self_connection!r}")
+    if norm not in (None, "rms"):
+        raise ValueError(f"norm must be None or 'rms', got {norm!r}")

@@ -1,0 +1,45 @@
+"""Short-range nuclear repulsion (Ziegler, Biersack, Littmark) with a smooth cutoff for each pair of elements."""
+
+from __future__ import annotations
+
+import torch
+from ase.data import covalent_radii
+from torch import Tensor, nn
+
+from forcefield.nn.radial import smooth_cutoff
+from forcefield.nn.scatter import scatter_sum
+
+COULOMB = 14.399645
+"""e^2 / (4 pi epsilon_0) in eV Å (CODATA 2018)."""
+BOHR = 0.529177211
+"""Bohr radius in Å (CODATA 2018)."""
+AMPLITUDES = (0.18175, 0.50986, 0.28022, 0.02817)
+EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
+
+
+class Repulsion(nn.Module):
+    """Screened Coulomb repulsion between nuclei, each atom carrying half of every pair it belongs to.
+
+    ``E_ij = COULOMB Z_i Z_j / r phi(r / a) u(r / (R_i + R_j))``, ``a = 0.8854 a_0 / (Z_i^0.23 + Z_j^0.23)``, with
+    ``R`` the covalent radii of ASE and ``u`` the smooth cutoff: a pair at its bond length feels (almost) nothing.
+
+    References:
+        Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter, Pergamon 1985, chapter 2.
+        Covalent radii: Cordero et al., Dalton Trans. 2832 (2008), doi:10.1039/b801115j.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("radius", torch.tensor(covalent_radii, dtype=torch.float64), persistent=False)
+
+    def forward(self, numbers: Tensor, edge_index: Tensor, distance: Tensor, n_local: int) -> Tensor:
+        """Args: numbers (atoms,), edge_index (2, edges), distance (edges,) in Å. Returns: (n_local,) in eV."""
+        i, j = edge_index
+        reach = self.radius[numbers[i]] + self.radius[numbers[j]]
+        close = torch.nonzero(distance.detach() < reach)[:, 0]
+        r, reach = distance[close], reach[close]
+        z_i, z_j = numbers[i[close]].to(r.dtype), numbers[j[close]].to(r.dtype)
+        x = r * (z_i**0.23 + z_j**0.23) / (0.8854 * BOHR)
+        screening = sum(a * torch.exp(-b * x) for a, b in zip(AMPLITUDES, EXPONENTS, strict=True))
+        energy = 0.5 * COULOMB * z_i * z_j / r * screening * smooth_cutoff(r, reach)
+        return scatter_sum(energy, i[close], n_local)

@@ -1,0 +1,111 @@
+"""Potential: a network's atomic energies made physical by reference energies, a scale and nuclear repulsion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from forcefield.graph import Graph
+from forcefield.nn.radial import smooth_cutoff
+from forcefield.nn.repulsion import Repulsion
+from forcefield.nn.scatter import scatter_sum
+
+Exchange = Callable[[Tensor], Tensor]
+
+
+class Potential(nn.Module):
+    """Atomic energies in eV of any structure made of known elements.
+
+    ``E_i = isolated[z_i] + s_i (bound[z_i] + scale network_i) + repulsion_i`` with ``s_i = 1 - exp(-sum_j u(r_ij))``.
+    The saturation ``s`` is 0 for an atom without neighbours, which therefore has exactly its free-atom energy, and 1
+    to 1e-4 from about nine neighbours on; it goes smoothly from one to the other.
+
+    Args:
+        network: ``network(graph, vectors, exchange) -> (n_local,)``, with attributes ``cutoff`` and ``elements``.
+        isolated_energies: atomic number -> energy of the free atom (eV).
+        bound_energies: atomic number -> mean energy of the bound atom relative to the free one (eV).
+        scale: energy (eV) that one unit of the network's output stands for.
+        repulsion: whether the nuclear repulsion is added.
+
+    Raises:
+        ValueError: an element of the network has no reference energy.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        isolated_energies: Mapping[int, float],
+        bound_energies: Mapping[int, float],
+        scale: float = 1.0,
+        repulsion: bool = True,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.elements: tuple[int, ...] = tuple(network.elements)  # type: ignore[arg-type]
+        missing = [z for z in self.elements if z not in isolated_energies or z not in bound_energies]
+        if missing:
+            raise ValueError(f"no reference energy for atomic numbers {missing}; give one for each element")
+        self.register_buffer("isolated", _table(isolated_energies))
+        self.register_buffer("bound", _table(bound_energies))
+        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
+        self.repulsion = Repulsion() if repulsion else None
+
+    @property
+    def cutoff(self) -> float:
+        """Neighbour radius (Å)."""
+        return float(self.network.cutoff)  # type: ignore[arg-type]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network; reference energies, repulsion and sums are always float64."""
+        return next(self.network.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the potential lives."""
+        return self.isolated.device  # type: ignore[return-value]
+
+    def with_dtype(self, dtype: torch.dtype) -> Potential:
+        """Set the network's precision in place and return the potential; energies stay in float64."""
+        self.network.to(dtype)
+        return self
+
+    def forward(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> Tensor:
+        """Atomic energies.
+
+        Args:
+            graph: neighbour graph with the potential's cutoff.
+            vectors: (edges, 3) from centre to neighbour (Å), float64; the only way geometry enters.
+            exchange: fills ghost features between layers, (n_local, d) -> (atoms, d); None where there are no ghosts.
+
+        Returns:
+            (n_local,) in eV, float64.
+        """
+        network = self.network(graph, vectors, exchange)
+        return self._assemble(graph, vectors, network)
+
+    def describe(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
+        """Per-atom descriptors (n_local, channels), rotation-invariant, and atomic energies (n_local,) in eV."""
+        descriptors, network = self.network.features(graph, vectors, exchange)  # type: ignore[operator]
+        return descriptors, self._assemble(graph, vectors, network)
+
+    def _assemble(self, graph: Graph, vectors: Tensor, network: Tensor) -> Tensor:
+        distance = (vectors * vectors).sum(1).sqrt()
+        contacts = scatter_sum(smooth_cutoff(distance, self.cutoff), graph.edge_index[0], graph.n_local)
+        numbers = graph.numbers[: graph.n_local]
+        saturation = -torch.expm1(-contacts)
+        energies = self.isolated[numbers] + saturation * (self.bound[numbers] + self.scale * network.double())
+        if self.repulsion is not None:
+            energies = energies + self.repulsion(graph.numbers, graph.edge_index, distance, graph.n_local)
+        return energies
+
+
+def _table(energies: Mapping[int, float]) -> Tensor:
+    """(119,) float64, NaN for elements without a value."""
+    table = torch.full((119,), float("nan"), dtype=torch.float64)
+    for number, energy in energies.items():
+        table[int(number)] = float(energy)
+    return table

@@ -1,0 +1,137 @@
+"""Predict many structures at once, without an ASE calculator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, overload
+
+import ase
+import numpy as np
+import torch
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+
+from forcefield.calculator import DTYPES, resolve_device
+from forcefield.derivatives import Prediction, evaluate
+from forcefield.graph import Graph, collate, graph_from_atoms
+from forcefield.models import Model, load_model
+from forcefield.structures import as_atoms, check_structure
+
+
+@dataclass(frozen=True)
+class StructurePrediction:
+    """What the model says of one structure.
+
+    Attributes:
+        energy: total energy (eV).
+        energies: (atoms,) atomic energies (eV).
+        forces: (atoms, 3) in eV/Å.
+        stress: (6,) in eV/Å^3, Voigt order xx yy zz yz xz xy, ASE's sign; None unless periodic along all axes.
+    """
+
+    energy: float
+    energies: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64] | None
+
+    @property
+    def energy_per_atom(self) -> float:
+        """Energy divided by the number of atoms (eV/atom)."""
+        return self.energy / len(self.energies)
+
+
+@overload
+def predict(structures: list[Any] | tuple[Any, ...], **options: Any) -> list[StructurePrediction]: ...
+@overload
+def predict(structures: Any, **options: Any) -> StructurePrediction: ...
+
+
+def predict(
+    structures: Any,
+    *,
+    model: str = "default",
+    device: str = "auto",
+    dtype: Literal["float32", "float64"] = "float32",
+    max_edges: int = 100_000,
+    progress: Callable[[int, int], None] | None = None,
+) -> StructurePrediction | list[StructurePrediction]:
+    """Energy, forces and stress of one structure or of many, in batches.
+
+    Args:
+        structures: an ``ase.Atoms``, a pymatgen ``Structure`` or ``Molecule``, or a list of them.
+        model: "default", the name of a shipped model, or the path of a model folder.
+        device: "auto", "cpu", "cuda", ...
+        dtype: precision of the network, "float32" or "float64".
+        max_edges: size of a batch in neighbour pairs; memory grows with it.
+        progress: called with (structures done, structures in all).
+
+    Returns:
+        One prediction, or a list of them in the order of the structures.
+
+    Raises:
+        ValueError: a structure is unusable (empty, not finite, an unknown element, ...); nothing is computed then.
+        TypeError: an object is no structure.
+    """
+    single = not isinstance(structures, (list, tuple))
+    given = [structures] if single else list(structures)
+    target = resolve_device(device)
+    loaded = _load(model, target, dtype)
+    atoms = [_checked(k, structure, loaded, single) for k, structure in enumerate(given)]
+    results: list[StructurePrediction] = []
+    for batch in _batches(atoms, loaded.potential.cutoff, max_edges):
+        results += _split(evaluate(loaded.potential, collate(batch).to(target)), batch)
+        if progress is not None:
+            progress(len(results), len(atoms))
+    return results[0] if single else results
+
+
+@lru_cache(maxsize=4)
+def _load(model: str, device: str, dtype: str) -> Model:
+    return load_model(model, device=device, dtype=DTYPES[dtype])
+
+
+def _checked(index: int, structure: Any, model: Model, single: bool) -> ase.Atoms:
+    atoms = as_atoms(structure)
+    try:
+        check_structure(atoms, model.potential.elements)
+    except ValueError as error:
+        raise error if single else ValueError(f"structure {index}: {error}") from error
+    return atoms
+
+
+def _batches(atoms: Iterable[ase.Atoms], cutoff: float, max_edges: int) -> Iterator[list[Graph]]:
+    """Consecutive graphs with at most ``max_edges`` edges together (a larger one comes alone)."""
+    batch: list[Graph] = []
+    edges = 0
+    for structure in atoms:
+        graph = graph_from_atoms(structure, cutoff)
+        if batch and edges + graph.n_edges > max_edges:
+            yield batch
+            batch, edges = [], 0
+        batch.append(graph)
+        edges += graph.n_edges
+    if batch:
+        yield batch
+
+
+def _split(prediction: Prediction, graphs: list[Graph]) -> list[StructurePrediction]:
+    sizes = [graph.n_atoms for graph in graphs]
+    parts = zip(
+        prediction.energy.tolist(),
+        torch.split(prediction.energies.cpu(), sizes),
+        torch.split(prediction.forces.cpu(), sizes),
+        prediction.stress.cpu(),
+        graphs,
+        strict=True,
+    )
+    return [
+        StructurePrediction(
+            energy,
+            energies.numpy().copy(),
+            forces.numpy().copy(),
+            full_3x3_to_voigt_6_stress(stress.numpy()) if bool(graph.pbc.all()) else None,
+        )
+        for energy, energies, forces, stress, graph in parts
+    ]

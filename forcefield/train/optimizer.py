@@ -1,0 +1,123 @@
+"""Optimisers: Adam for everything, or Muon for the mixing matrices and Adam for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+QUINTIC = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the Newton-Schulz iteration (Jordan et al. 2024)."""
+
+
+def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """Nearest (semi-)orthogonal matrices, approximately: all singular values are moved close to one.
+
+    Args:
+        matrices: (batch, rows, columns).
+        iterations: Newton-Schulz steps.
+    """
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.transpose(1, 2) if tall else matrices
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-12)
+    a, b, c = QUINTIC
+    for _ in range(iterations):
+        gram = x @ x.transpose(1, 2)
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.transpose(1, 2) if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalised, for matrices that mix channels.
+
+    The update has the root mean square of a typical Adam step, ``0.2 lr``, so that one learning rate serves both.
+    Matrices of one shape are orthogonalised together.
+
+    Args:
+        parameters: two-dimensional weights.
+        lr: learning rate.
+        momentum: decay of the momentum (Nesterov).
+        weight_decay: decoupled weight decay.
+
+    References:
+        Jordan et al., Muon (2024), kellerjordan.github.io/posts/muon; scale: Liu et al., arXiv:2502.16982, eq. 4.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor], lr: float = 3e-3, *, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:  # type: ignore[override]
+        """One update; ``closure`` is not supported."""
+        assert closure is None
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, ...], list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape.setdefault(tuple(parameter.shape), []).append(parameter)
+            for shape, parameters in by_shape.items():
+                updates = orthogonalised(torch.stack([self._momentum(p, group["momentum"]) for p in parameters]))
+                rate = group["lr"] * 0.2 * max(shape) ** 0.5
+                for parameter, update in zip(parameters, updates, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=rate)
+
+    def _momentum(self, parameter: Tensor, decay: float) -> Tensor:
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        gradient = parameter.grad
+        assert gradient is not None
+        state["momentum"].lerp_(gradient, 1 - decay)
+        return gradient.lerp(state["momentum"], decay)
+
+
+class Optimizers:
+    """Several optimisers that step together.
+
+    Args:
+        network: module to train.
+        name: "adam" or "muon" (Muon for hidden matrices, Adam for embeddings, biases and readouts).
+        learning_rate: common learning rate.
+    """
+
+    def __init__(self, network: nn.Module, name: str, learning_rate: float) -> None:
+        named = [(key, p) for key, p in network.named_parameters() if p.requires_grad]
+        matrices = [p for key, p in named if name == "muon" and is_hidden_matrix(key, p)]
+        chosen = {id(p) for p in matrices}
+        rest = [p for _, p in named if id(p) not in chosen]
+        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, learning_rate, weight_decay=0.0, fused=True)]
+        if matrices:
+            self.parts.append(Muon(matrices, learning_rate))
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Same rate for all."""
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+
+    def step(self) -> None:
+        """One update of all parameters."""
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict]:
+        """State of each part."""
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict]) -> None:
+        """Take up the state of each part."""
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
+
+
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Two-dimensional weights between hidden features: no element tables, no energy readouts."""
+    return parameter.dim() == 2 and min(parameter.shape) >= 8 and "element" not in name and "sender" not in name

@@ -1,0 +1,129 @@
+"""Before a relaxation: its options, checked, and whether structure and calculator allow them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms, optimize
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.optimize.optimize import Optimizer
+
+from forcefield.workflows.symmetry import describe_axes
+
+OPTIMIZERS = ("FIRE", "FIRE2", "BFGS", "LBFGS", "BFGSLineSearch", "LBFGSLineSearch", "MDMin")
+
+
+@dataclass(frozen=True)
+class RelaxOptions:
+    """Options of `relax`, checked; see there for their meaning."""
+
+    cell: bool = False
+    fmax: float = 0.02
+    smax: float = 0.05
+    steps: int = 500
+    optimizer: str = "FIRE"
+    pressure: float = 0.0
+    symmetry: bool = False
+    symprec: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, before any structure is read."""
+        for name in ("fmax", "smax", "symprec"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0.0):
+                raise ValueError(f"{name} is {value}, but must be a positive number.")
+        if self.steps < 0:
+            raise ValueError(f"steps is {self.steps}, but must be 0 or more.")
+        if not math.isfinite(self.pressure):
+            raise ValueError(f"pressure is {self.pressure}, but must be a finite number of GPa.")
+        find_optimizer(self.optimizer)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the options for JSON."""
+        return asdict(self)
+
+
+def find_optimizer(name: str) -> Callable[..., Optimizer]:
+    """Look an ASE optimizer up by name, upper or lower case.
+
+    Raises:
+        ValueError: for a name that is not in `OPTIMIZERS`.
+    """
+    for known in OPTIMIZERS:
+        if known.lower() == name.lower():
+            return getattr(optimize, known)
+    raise ValueError(f"Unknown optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}.")
+
+
+def choose_calculator(structure: Any, calculator: Any) -> Any:
+    """Take the calculator given, else the structure's own, else the default model."""
+    if calculator is not None:
+        return calculator
+    attached = getattr(structure, "calc", None) if isinstance(structure, Atoms) else None
+    if attached is not None and not isinstance(attached, SinglePointCalculator):
+        return attached
+    from forcefield.calculator import GNNCalculator  # loads torch and a model, needed in this case only
+
+    return GNNCalculator()
+
+
+def strain_mask(atoms: Atoms, options: RelaxOptions) -> np.ndarray | None:
+    """Say which strain components (Voigt, 6) may change: those within the span of the periodic vectors.
+
+    Returns:
+        Ones and zeros, or None for a fixed cell.
+
+    Raises:
+        ValueError: if the structure has no cell to relax, a pressure has no meaning for it, or the periodic vectors of
+            a slab or wire are not aligned with the Cartesian axes.
+    """
+    if not options.cell:
+        if options.pressure != 0.0:
+            raise ValueError(f"pressure is {options.pressure} GPa, but the cell is fixed. Use cell=True or pressure=0.")
+        return None
+    if not atoms.pbc.any():
+        raise ValueError(
+            "cell=True came for a structure without periodic axes: it has no cell to relax. Use cell=False."
+        )
+    if atoms.pbc.all():
+        return np.ones(6)
+    if options.pressure != 0.0:
+        raise ValueError(
+            f"pressure is {options.pressure} GPa, but the structure is periodic along {describe_axes(atoms)} only, "
+            "where a pressure has no meaning. Use pressure=0."
+        )
+    vectors = atoms.cell.array[atoms.pbc]
+    spanned = (np.abs(vectors) > 1.0e-6 * np.linalg.norm(vectors, axis=1)[:, None]).any(axis=0)  # (3,) Cartesian axes
+    if spanned.sum() != len(vectors) or cell_volume(atoms) is None:
+        raise ValueError(
+            f"The cell of a structure periodic along {describe_axes(atoms)} can be relaxed when these vectors span a "
+            "Cartesian plane or axis and no other cell vector is zero. "
+            f"The cell is {atoms.cell.array.tolist()}; rotate it and add vacuum (atoms.center), or use cell=False."
+        )
+    free = spanned.astype(float)
+    return np.array([free[a] * free[b] for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))])
+
+
+def require_stress(atoms: Atoms) -> None:
+    """Compute the stress of a structure with its calculator, which keeps it for the first step.
+
+    Raises:
+        ValueError: if the calculator has no stress for it.
+    """
+    try:
+        atoms.get_stress()
+    except PropertyNotImplementedError as error:
+        raise ValueError(
+            f"cell=True needs a stress, but {type(atoms.calc).__name__} gives none for a structure periodic along "
+            f"{describe_axes(atoms)}: {error}. Use cell=False, or another calculator."
+        ) from error
+
+
+def cell_volume(atoms: Atoms) -> float | None:
+    """Give the volume of the cell (Å³), or None where the three vectors span none."""
+    return float(atoms.get_volume()) if atoms.cell.rank == 3 else None

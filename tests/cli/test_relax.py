@@ -1,0 +1,230 @@
+"""`forcefield relax` with ASE's EMT: files, exit status, errors and interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from ase.build import bulk, fcc111, molecule
+from ase.io import read, write
+from typer.testing import CliRunner
+
+from forcefield.cli import app
+
+EMT = "ase.calculators.emt:EMT"
+
+SLOW_CALCULATOR = """
+import time
+from ase.calculators.emt import EMT
+
+class Slow(EMT):
+    def calculate(self, *args, **kwargs):
+        time.sleep(0.05)
+        super().calculate(*args, **kwargs)
+
+class StopsAtSixthCall(EMT):
+    calls = 0
+    def calculate(self, *args, **kwargs):
+        StopsAtSixthCall.calls += 1
+        if StopsAtSixthCall.calls == 6:
+            raise KeyboardInterrupt
+        super().calculate(*args, **kwargs)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder, made the current one, with structures and calculators in it."""
+    rattled = bulk("Au", cubic=True)
+    rattled.rattle(0.1, seed=1)
+    write(tmp_path / "Cu.cif", bulk("Cu", a=3.7, cubic=True))
+    write(tmp_path / "POSCAR", rattled)
+    write(tmp_path / "CO.xyz", molecule("CO"))
+    write(tmp_path / "NaCl.cif", bulk("NaCl", "rocksalt", a=5.64))
+    write(tmp_path / "two.traj", [bulk("Cu", a=3.7), rattled])
+    (tmp_path / "broken.cif").write_text("data_\nloop_ nothing\n")
+    (tmp_path / "slow_calculators.py").write_text(SLOW_CALCULATOR)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("slow_calculators", None)
+
+
+def run(*arguments, calculator=EMT):
+    return CliRunner().invoke(app, ["relax", "--calculator", calculator, *[str(argument) for argument in arguments]])
+
+
+def test_crystal_gives_structure_trajectory_and_json(folder):
+    result = run("Cu.cif", "--output-dir", "out")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (folder / "out").iterdir()} == {
+        "Cu_relaxed.cif",
+        "Cu_relaxed.extxyz",
+        "Cu_relax.traj",
+        "Cu_relax.json",
+    }
+    record = json.loads((folder / "out" / "Cu_relax.json").read_text())
+    assert record["converged"] is True and record["source"] == "Cu.cif" and record["options"]["cell"] is True
+    assert record["spacegroup_before"]["number"] == record["spacegroup_after"]["number"] == 225
+    assert read(folder / "out" / "Cu_relaxed.cif").cell.lengths() == pytest.approx([3.590] * 3, abs=2e-3)
+    frames = read(folder / "out" / "Cu_relax.traj", ":")
+    assert len(frames) == record["steps"] + 1
+    assert frames[-1].get_potential_energy() == pytest.approx(record["energy"])
+    assert "converged" in result.stdout and "Fm-3m (225)" in result.stdout and "-8.65" in result.stdout
+    assert "1 of 1 converged; results are in out" in result.stdout
+
+
+def test_automatic_cell_for_crystals_only(folder):
+    result = run("Cu.cif", "CO.xyz", "POSCAR", "--output-dir", "out")
+    assert result.exit_code == 0, result.output
+    cells = [
+        json.loads((folder / "out" / f"{name}_relax.json").read_text())["options"]["cell"] for name in ("Cu", "CO")
+    ]
+    assert cells == [True, False]
+    assert read(folder / "out" / "CO_relaxed.xyz").get_distance(0, 1) == pytest.approx(1.10, abs=0.15)
+    assert len(read(folder / "out" / "POSCAR_relaxed", format="vasp")) == 4
+
+
+def test_fixed_cell(folder):
+    assert run("Cu.cif", "--fixed-cell").exit_code == 0
+    record = json.loads((folder / "Cu_relax.json").read_text())
+    assert record["volume_change"] == 0.0 and abs(record["pressure"]) > 1.0
+
+
+def test_options_arrive(folder):
+    options = ["--pressure", 10, "--fmax", 0.005, "--smax", 0.01, "--optimizer", "bfgs", "--symmetry", "--steps", 77]
+    assert run("Cu.cif", *options).exit_code == 0
+    record = json.loads((folder / "Cu_relax.json").read_text())
+    assert record["pressure"] == pytest.approx(10.0, abs=0.01) and record["target_pressure"] == 10.0
+    assert record["options"] == {
+        "cell": True,
+        "fmax": 0.005,
+        "smax": 0.01,
+        "steps": 77,
+        "optimizer": "bfgs",
+        "pressure": 10.0,
+        "symmetry": True,
+        "symprec": 0.01,
+    }
+
+
+def test_all_frames_of_a_trajectory(folder):
+    result = run("two.traj", "--json")
+    assert result.exit_code == 0, result.output
+    records = json.loads(result.stdout)
+    assert [record["frame"] for record in records] == [0, 1]
+    assert (folder / "two_0000_relaxed.extxyz").exists() and (folder / "two_0001_relax.traj").exists()
+    assert run("two.traj", "--index", "-1", "--output-dir", "last").exit_code == 0
+    assert (folder / "last" / "two_relaxed.extxyz").exists()
+
+
+def test_failures_do_not_stop_the_others(folder):
+    result = run("broken.cif", "missing.cif", "NaCl.cif", "Cu.cif")
+    assert result.exit_code == 1
+    assert (folder / "Cu_relax.json").exists()
+    assert "1 of 4 converged" in result.stdout
+    assert "failed: missing.cif: no such file." in result.stdout
+    assert "failed: broken.cif: no structure in it." in result.stdout
+    assert "failed: NaCl.cif: NotImplementedError: No EMT-potential for Na" in result.stdout
+    assert "Traceback" not in result.output
+
+
+def test_debug_lets_the_error_through(folder):
+    result = run("NaCl.cif", "--debug")
+    assert isinstance(result.exception, NotImplementedError)
+
+
+def test_not_converged_is_status_one_with_files(folder):
+    result = run("Cu.cif", "--steps", 2)
+    assert result.exit_code == 1 and "step limit" in result.stdout and "0 of 1 converged" in result.stdout
+    record = json.loads((folder / "Cu_relax.json").read_text())
+    assert (record["converged"], record["reason"], record["steps"]) == (False, "step limit", 2)
+    assert (folder / "Cu_relaxed.cif").exists()
+
+
+def test_molecule_with_cell_fails_alone(folder):
+    result = run("CO.xyz", "Cu.cif", "--cell")
+    assert result.exit_code == 1 and "without periodic axes" in result.stdout and "1 of 2 converged" in result.stdout
+    result = run("CO.xyz", "--pressure", 1)
+    assert result.exit_code == 1 and "three axes" in result.stdout
+
+
+def test_slab_keeps_its_cell_by_default(folder):
+    slab = fcc111("Cu", (1, 1, 3), vacuum=6)
+    slab.info.clear()
+    write("slab.extxyz", slab)
+    assert run("slab.extxyz").exit_code == 0
+    np.testing.assert_allclose(read("slab_relaxed.extxyz").cell.array, slab.cell.array, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--optimizer", "Newton"], "Unknown optimizer 'Newton'; choose one of FIRE"),
+        (["--fmax", "0"], "fmax is 0.0"),
+        (["--steps", "-3"], "steps is -3"),
+        (["--fixed-cell", "--pressure", "5"], "--pressure 5.0 came with --fixed-cell"),
+        (["--output-dir", "Cu.cif"], "Cannot write to the output folder Cu.cif"),
+        (["--index", "first"], "--index is 'first'"),
+        (["--model", "default"], "came together with --model"),
+    ],
+)
+def test_wrong_usage_is_one_line_before_any_work(folder, arguments, message):
+    before = set(folder.iterdir())
+    result = run("Cu.cif", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1 and result.stdout == ""
+    assert set(folder.iterdir()) == before
+
+
+def test_nothing_to_do_is_wrong_usage(folder):
+    assert run().exit_code == 2
+
+
+def test_interruption_keeps_what_was_done(folder):
+    result = run("CO.xyz", "two.traj", "Cu.cif", "--steps", 4, calculator="slow_calculators:StopsAtSixthCall")
+    assert result.exit_code == 130, result.output
+    # CO took five calls (the fixed cell has no stress), the first frame of two.traj none that was finished.
+    assert json.loads((folder / "CO_relax.json").read_text())["steps"] == 4
+    assert not (folder / "Cu_relax.json").exists()
+    assert "0 of 1 converged" in result.stdout
+
+
+def test_ctrl_c_in_a_real_process(folder):
+    """Send SIGINT in the middle of the second structure: both have their files, and the status is that of SIGINT."""
+    write("big.extxyz", bulk("Au", a=4.3, cubic=True))
+    command = [
+        sys.executable,
+        "-c",
+        "from forcefield.cli import main; main()",
+        "relax",
+        "Cu.cif",
+        "big.extxyz",
+        "POSCAR",
+    ]
+    command += ["--calculator", "slow_calculators:Slow", "--fmax", "1e-12", "--smax", "1e-12", "--steps", "40"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "big_relax.traj").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    record = json.loads((folder / "big_relax.json").read_text())
+    assert (record["converged"], record["reason"]) == (False, "interrupted") and record["steps"] < 40
+    frames = read(folder / "big_relax.traj", ":")
+    assert len(frames) >= record["steps"] + 1
+    last = read(folder / "big_relaxed.extxyz")
+    np.testing.assert_allclose(last.positions, frames[record["steps"]].positions, atol=1e-7)
+    assert (folder / "Cu_relax.json").exists() and not (folder / "POSCAR_relax.json").exists()
+    assert "interrupted" in stdout
