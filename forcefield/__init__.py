@@ -1,7 +1,7 @@
 """Universal machine-learned force field for materials.
 
-    from forcefield import GNNCalculator
-    atoms.calc = GNNCalculator()
+from forcefield import GNNCalculator
+atoms.calc = GNNCalculator()
 """
 
 from __future__ import annotations

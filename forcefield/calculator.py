@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import ase
 import numpy as np
@@ -49,13 +50,13 @@ class GNNCalculator(Calculator):
         ValueError: an option has an impossible value.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
-    default_parameters: ClassVar[dict[str, Any]] = {}
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    default_parameters: dict[str, Any] = {}
     nolabel = True
 
     def __init__(
         self,
-        model: str = "default",
+        model: str | os.PathLike[str] = "default",
         *,
         device: str = "auto",
         dtype: Literal["float32", "float64"] = "float32",
@@ -67,7 +68,7 @@ class GNNCalculator(Calculator):
             raise ValueError(f"dtype is {dtype!r} but must be one of {sorted(DTYPES)}")
         if not (np.isfinite(skin) and skin >= 0):
             raise ValueError(f"skin is {skin!r} but must be a length in Å, 0 or larger")
-        self._device = torch.device(resolve_device(device))
+        self._device = resolve_device(device)
         self.model = load_model(model, device=self._device, dtype=DTYPES[dtype])
         self._dtype, self._skin, self._check_overlaps = dtype, float(skin), check_overlaps
         self._reset_cache()
@@ -86,6 +87,11 @@ class GNNCalculator(Calculator):
         self._reset_cache()
 
     @property
+    def dtype(self) -> str:
+        """Precision of the network, "float32" or "float64"."""
+        return self._dtype
+
+    @property
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers that the model knows."""
         return self.model.potential.elements
@@ -93,8 +99,8 @@ class GNNCalculator(Calculator):
     @property
     def atomic_reference_energies(self) -> dict[str, float]:
         """Energy of the free atom of each element (eV), which is what an atom without neighbours gets."""
-        table = self.model.potential.isolated
-        return {chemical_symbols[z]: float(table[z]) for z in self.elements}
+        table = self.model.potential.get_buffer("isolated").tolist()
+        return {chemical_symbols[z]: table[z] for z in self.elements}
 
     @property
     def neighbour_list_builds(self) -> tuple[int, int]:
@@ -104,12 +110,24 @@ class GNNCalculator(Calculator):
     def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
         """As ASE defines it; one thread at a time, so that no thread sees another's results."""
         with self._lock:
-            if name == "stress" and name not in self.results:
-                target = self.atoms if atoms is None else atoms
-                if target is not None and not np.all(target.pbc):
-                    self._refuse_stress(target)
+            structure = self._given(atoms)
+            if name == "stress" and name not in self.results and not np.all(structure.pbc):
+                self._refuse_stress(structure)
             return super().get_property(name, atoms, allow_calculation)
 
+    def check_state(self, atoms: ase.Atoms, tol: float = 0.0) -> list[str]:
+        """What has changed since the last calculation, of all that the energy depends on; any difference counts.
+
+        Initial charges and magnetic moments are not looked at, and there is no tolerance: ASE's own comparison takes
+        longer than anything else that surrounds the network.
+        """
+        before = self.atoms
+        if before is None:
+            return list(all_changes)
+        names = ("positions", "numbers", "cell", "pbc")
+        return [name for name in names if not np.array_equal(getattr(before, name), getattr(atoms, name))]
+
+    @torch.inference_mode(False)
     def calculate(
         self,
         atoms: ase.Atoms | None = None,
@@ -118,21 +136,26 @@ class GNNCalculator(Calculator):
     ) -> None:
         """Compute everything at once; called by ASE when something has changed."""
         super().calculate(atoms, properties or ["energy"], system_changes)
-        assert self.atoms is not None
-        check_structure(self.atoms, self.elements)
-        self._warn_of_overlaps(self.atoms)
-        prediction = evaluate(self.model.potential, self.graph(self.atoms).to(self._device))
+        self.results = {}
+        structure = self._structure(None)
+        graph = self.graph(structure)
+        self._warn_of_overlaps(structure, graph)
+        prediction = evaluate(self.model.potential, graph.to(self._device))
         energy = float(prediction.energy[0])
+        if not np.isfinite(energy):
+            raise ValueError(
+                f"the energy is not finite ({energy}). {overlap_message(structure, close_contacts(structure))}"
+            )
         self.results = {
             "energy": energy,
             "free_energy": energy,
             "energies": prediction.energies.cpu().numpy(),
             "forces": prediction.forces.cpu().numpy(),
         }
-        if np.all(self.atoms.pbc):
+        if np.all(structure.pbc):
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
         elif properties and "stress" in properties:
-            self._refuse_stress(self.atoms)
+            self._refuse_stress(structure)
 
     def graph(self, atoms: ase.Atoms) -> Graph:
         """The neighbour graph of ``atoms`` at the model's cutoff, through the Verlet list."""
@@ -141,6 +164,7 @@ class GNNCalculator(Calculator):
         graph = graph_from_atoms(atoms, potential.cutoff, edges=edges)
         return graph.within(potential.cutoff) if self._skin > 0 else graph
 
+    @torch.inference_mode(False)
     def get_hessian(self, atoms: ase.Atoms | None = None, *, chunk: int = 16) -> NDArray[np.float64]:
         """Matrix of second derivatives of the energy, by automatic differentiation; best with ``dtype="float64"``.
 
@@ -156,6 +180,7 @@ class GNNCalculator(Calculator):
             graph = self.graph(structure).to(self._device)
             return hessian(self.model.potential, graph, chunk=chunk).cpu().numpy()
 
+    @torch.inference_mode(False)
     def get_descriptors(self, atoms: ase.Atoms | None = None) -> NDArray[np.float64]:
         """Per-atom features of the last layer, unchanged by rotation, translation and reflection.
 
@@ -168,17 +193,22 @@ class GNNCalculator(Calculator):
             assert descriptors is not None
             return descriptors.double().cpu().numpy()
 
-    def _structure(self, atoms: ase.Atoms | None) -> ase.Atoms:
+    def _given(self, atoms: ase.Atoms | None) -> ase.Atoms:
         structure = self.atoms if atoms is None else atoms
         if structure is None:
             raise ValueError("no structure: give atoms, or calculate something first")
+        return structure
+
+    def _structure(self, atoms: ase.Atoms | None) -> ase.Atoms:
+        structure = self._given(atoms)
         check_structure(structure, self.elements)
         return structure
 
-    def _warn_of_overlaps(self, atoms: ase.Atoms) -> None:
+    def _warn_of_overlaps(self, atoms: ase.Atoms, graph: Graph) -> None:
         if not self._check_overlaps or self._overlap_warned:
             return
-        contacts = close_contacts(atoms)
+        i, j = graph.edge_index.numpy()
+        contacts = close_contacts(atoms, pairs=(i, j, graph.edge_lengths().numpy()))
         if contacts:
             self._overlap_warned = True
             warnings.warn(overlap_message(atoms, contacts), OverlapWarning, stacklevel=2)
@@ -196,8 +226,20 @@ def _axes(atoms: ase.Atoms) -> str:
     return ", ".join(names) if names else "no axis"
 
 
-def resolve_device(device: str) -> str:
-    """The device that "auto" stands for: a GPU if there is one, else the CPU."""
+def resolve_device(device: str) -> torch.device:
+    """The device of that name; "auto" is a GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: there is no such device.
+    """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f'device is {device!r} but must be "auto", "cpu", "cuda", "cuda:1", ...') from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f'device is {device!r}, but PyTorch sees {torch.cuda.device_count()} GPUs; use "auto" or "cpu"'
+        )
+    return found

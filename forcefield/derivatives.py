@@ -50,8 +50,9 @@ def evaluate(potential: Potential, graph: Graph, *, training: bool = False, desc
     pull = edge_pull(energies, vectors, training=training)
     i, j = graph.edge_index
     forces = scatter_sum(pull, i, graph.n_atoms) - scatter_sum(pull, j, graph.n_atoms)
-    strain_gradient = scatter_sum(vectors[:, :, None] * pull[:, None, :], graph.batch[i], graph.n_structures)
-    stress = (strain_gradient + strain_gradient.transpose(1, 2)) / (2 * graph.volume[:, None, None])
+    strain_gradient = _strain_gradient(vectors, pull, graph)
+    volume = torch.where(graph.volume > 0, graph.volume, torch.inf)  # no cell: zero stress, and a finite gradient of it
+    stress = (strain_gradient + strain_gradient.transpose(1, 2)) / (2 * volume[:, None, None])
     energy = scatter_sum(energies, graph.batch, graph.n_structures)
     prediction = Prediction(energy, energies, forces, stress, features)
     return prediction if training else _detached(prediction)
@@ -63,6 +64,14 @@ def edge_pull(energies: Tensor, vectors: Tensor, *, training: bool = False) -> T
         return torch.zeros_like(vectors)
     (pull,) = torch.autograd.grad(energies.sum(), vectors, create_graph=training)
     return pull
+
+
+def _strain_gradient(vectors: Tensor, pull: Tensor, graph: Graph) -> Tensor:
+    """Sums of ``vector (x) pull`` over the edges of each structure, (structures, 3, 3) in eV."""
+    if graph.n_structures == 1:
+        return (vectors.T @ pull)[None]  # the same sum as below, as one matrix product
+    structure = graph.batch.index_select(0, graph.edge_index[0])
+    return scatter_sum(vectors[:, :, None] * pull[:, None, :], structure, graph.n_structures)
 
 
 def _detached(prediction: Prediction) -> Prediction:

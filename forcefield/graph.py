@@ -69,6 +69,10 @@ class Graph:
         translation = self.edge_shift @ cell if cell.dim() == 2 else (self.edge_shift[:, None, :] @ cell)[:, 0]
         return self.positions.index_select(0, j) - self.positions.index_select(0, i) + translation
 
+    def edge_lengths(self) -> Tensor:
+        """(edges,) distances from centre to neighbour (Å), float64."""
+        return torch.linalg.vector_norm(self.edge_vectors(), dim=1)
+
     def atoms_per_structure(self) -> Tensor:
         """(structures,) number of atoms of each structure."""
         return torch.bincount(self.batch, minlength=self.n_structures)
@@ -80,9 +84,9 @@ class Graph:
 
     def within(self, cutoff: float) -> Graph:
         """The same graph with only the edges shorter than ``cutoff`` (Å), as a Verlet list needs it."""
-        vectors = self.edge_vectors()
-        keep = torch.nonzero((vectors * vectors).sum(1) < cutoff * cutoff)[:, 0]
-        return replace(self, edge_index=self.edge_index[:, keep], edge_shift=self.edge_shift[keep])
+        keep = torch.nonzero(self.edge_lengths() < cutoff)[:, 0]
+        edge_index, edge_shift = self.edge_index.index_select(1, keep), self.edge_shift.index_select(0, keep)
+        return replace(self, edge_index=edge_index, edge_shift=edge_shift)
 
 
 def graph_from_atoms(atoms: ase.Atoms, cutoff: float, *, edges: Edges | None = None) -> Graph:

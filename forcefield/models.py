@@ -8,6 +8,7 @@ SHA-256 of the weights. Older formats are brought up to date by small functions 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -21,13 +22,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from forcefield.networks import build_network
+from forcefield.networks import NETWORKS, build_network
 from forcefield.potential import Potential
 from forcefield.version import __version__
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3", "mass": "amu"}
+NEEDED = (
+    "network",
+    "hyperparameters",
+    "cutoff",
+    "elements",
+    "isolated_energies",
+    "bound_energies",
+    "scale",
+    "repulsion",
+    "sha256",
+)
+"""What a config must have for the potential to be rebuilt."""
 UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Format version -> function that turns a config of that version into one of the next."""
 
@@ -60,12 +73,7 @@ def models_folder() -> Path:
 
 def list_models() -> list[dict[str, Any]]:
     """The ``config.json`` of every shipped model, with its ``name`` and ``default``, the default first."""
-    folder = models_folder()
-    default = default_name()
-    found = [
-        {"name": path.parent.name, "default": path.parent.name == default, **_read_config(path.parent)}
-        for path in sorted(folder.glob(f"*/{CONFIG}"))
-    ]
+    found = [{"default": False, **_read_config(folder), "name": folder.name} for folder in _installed()]
     return sorted(found, key=lambda model: not model["default"])
 
 
@@ -75,11 +83,14 @@ def default_name() -> str:
     Raises:
         ModelError: no model is installed.
     """
-    entries = [(json.loads(p.read_text()).get("default", False), p.parent.name) for p in models_folder().glob(f"*/{CONFIG}")]
-    names = sorted(name for is_default, name in entries if is_default)
+    names = [folder.name for folder in _installed() if _read_config(folder).get("default", False)]
     if not names:
         raise ModelError(f"no default model in {models_folder()}; reinstall the package or give the path of a model")
     return names[0]
+
+
+def _installed() -> list[Path]:
+    return sorted(path.parent for path in models_folder().glob(f"*/{CONFIG}"))
 
 
 def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
@@ -93,7 +104,7 @@ def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
     for folder in candidates if os.sep not in name else candidates[::-1]:
         if (folder / CONFIG).is_file():
             return folder
-    installed = sorted(path.parent.name for path in models_folder().glob(f"*/{CONFIG}"))
+    installed = [folder.name for folder in _installed()]
     raise ModelError(
         f"there is no model {name!r}: neither a shipped one ({', '.join(installed) or 'none installed'}) "
         f"nor a folder with {CONFIG} and {WEIGHTS}"
@@ -101,7 +112,12 @@ def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def save_model(
-    folder: str | os.PathLike[str], potential: Potential, *, network: str, hyperparameters: Mapping[str, Any], **about: Any
+    folder: str | os.PathLike[str],
+    potential: Potential,
+    *,
+    network: str,
+    hyperparameters: Mapping[str, Any],
+    **about: Any,
 ) -> Path:
     """Write a model folder; an existing one is replaced file by file, each atomically.
 
@@ -111,25 +127,26 @@ def save_model(
         folder: where.
         potential: trained potential.
         network: its key in `forcefield.networks.NETWORKS`.
-        hyperparameters: keywords its network was built with.
+        hyperparameters: keywords its network was built with; defaults are written out as they are now.
         about: further JSON-serialisable entries (training, errors, licence, labels, ...).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in potential.network.state_dict().items()}
-    exact = build_network(network, list(potential.elements), **hyperparameters)
+    with torch.random.fork_rng(devices=[]):  # random weights are made and dropped
+        exact = build_network(network, list(potential.elements), **hyperparameters)
     state |= {name: value.to(torch.float64).contiguous() for name, value in exact.named_buffers() if name in state}
     weights = save_safetensors(state, metadata={"format": "pt"})
     config = {
         "format": FORMAT,
         "package_version": __version__,
         "network": network,
-        "hyperparameters": dict(hyperparameters),
+        "hyperparameters": {**_defaults(network), **hyperparameters},
         "cutoff": potential.cutoff,
         "elements": [chemical_symbols[z] for z in potential.elements],
-        "isolated_energies": _by_symbol(potential, potential.isolated),
-        "bound_energies": _by_symbol(potential, potential.bound),
-        "scale": float(potential.scale),
+        "isolated_energies": _by_symbol(potential, "isolated"),
+        "bound_energies": _by_symbol(potential, "bound"),
+        "scale": potential.get_buffer("scale").item(),
         "repulsion": potential.repulsion is not None,
         "units": UNITS,
         "parameters": sum(p.numel() for p in potential.network.parameters()),
@@ -141,6 +158,7 @@ def save_model(
     return folder
 
 
+@torch.inference_mode(False)
 def load_model(
     name_or_path: str | os.PathLike[str] = "default",
     *,
@@ -183,7 +201,7 @@ def load_model(
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         version = int(config["format"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / CONFIG} cannot be read as a model configuration: {error}") from error
@@ -192,9 +210,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} has model format {version}, this version of the package reads up to {FORMAT}; "
             "upgrade with: pip install --upgrade gnn-forcefield"
         )
-    while version < FORMAT:
-        config = UPDATES[version](config)
-        version += 1
+    for old in range(version, FORMAT):
+        if old not in UPDATES:
+            raise ModelError(f"{folder} has model format {old}, which this version of the package no longer reads")
+        config = UPDATES[old](config)
+    missing = [name for name in NEEDED if name not in config]
+    if missing:
+        raise ModelError(f"{folder / CONFIG} lacks {', '.join(missing)}; it is no complete model configuration")
     return config
 
 
@@ -211,8 +233,15 @@ def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Te
         raise ModelError(f"{folder / WEIGHTS} is not a safetensors file: {error}") from error
 
 
-def _by_symbol(potential: Potential, table: torch.Tensor) -> dict[str, float]:
-    return {chemical_symbols[z]: float(table[z]) for z in potential.elements}
+def _defaults(network: str) -> dict[str, Any]:
+    """Hyper-parameters that the network takes if they are not given."""
+    parameters = inspect.signature(NETWORKS[network]).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+
+
+def _by_symbol(potential: Potential, table: str) -> dict[str, float]:
+    energies = potential.get_buffer(table).tolist()
+    return {chemical_symbols[z]: energies[z] for z in potential.elements}
 
 
 def _by_number(energies: Mapping[str, float]) -> dict[int, float]:

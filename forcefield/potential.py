@@ -33,6 +33,10 @@ class Potential(nn.Module):
         ValueError: an element of the network has no reference energy.
     """
 
+    isolated: Tensor
+    bound: Tensor
+    scale: Tensor
+
     def __init__(
         self,
         network: nn.Module,
@@ -66,7 +70,7 @@ class Potential(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the potential lives."""
-        return self.isolated.device  # type: ignore[return-value]
+        return self.isolated.device
 
     def with_dtype(self, dtype: torch.dtype) -> Potential:
         """Set the network's precision in place and return the potential; energies stay in float64."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import ase
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from forcefield.calculator import DTYPES, resolve_device
 from forcefield.derivatives import Prediction, evaluate
 from forcefield.graph import Graph, collate, graph_from_atoms
-from forcefield.models import Model, load_model
+from forcefield.models import CONFIG, Model, load_model, model_folder
 from forcefield.structures import as_atoms, check_structure
 
 
@@ -43,15 +45,32 @@ class StructurePrediction:
 
 
 @overload
-def predict(structures: list[Any] | tuple[Any, ...], **options: Any) -> list[StructurePrediction]: ...
+def predict(
+    structures: list[Any] | tuple[Any, ...],
+    *,
+    model: str | os.PathLike[str] = ...,
+    device: str = ...,
+    dtype: Literal["float32", "float64"] = ...,
+    max_edges: int = ...,
+    progress: Callable[[int, int], None] | None = ...,
+) -> list[StructurePrediction]: ...
 @overload
-def predict(structures: Any, **options: Any) -> StructurePrediction: ...
-
-
 def predict(
     structures: Any,
     *,
-    model: str = "default",
+    model: str | os.PathLike[str] = ...,
+    device: str = ...,
+    dtype: Literal["float32", "float64"] = ...,
+    max_edges: int = ...,
+    progress: Callable[[int, int], None] | None = ...,
+) -> StructurePrediction: ...
+
+
+@torch.inference_mode(False)
+def predict(
+    structures: Any,
+    *,
+    model: str | os.PathLike[str] = "default",
     device: str = "auto",
     dtype: Literal["float32", "float64"] = "float32",
     max_edges: int = 100_000,
@@ -77,7 +96,10 @@ def predict(
     single = not isinstance(structures, (list, tuple))
     given = [structures] if single else list(structures)
     target = resolve_device(device)
-    loaded = _load(model, target, dtype)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r} but must be one of {sorted(DTYPES)}")
+    folder = model_folder(model).resolve()
+    loaded = _load(folder, (folder / CONFIG).stat().st_mtime_ns, target, dtype)
     atoms = [_checked(k, structure, loaded, single) for k, structure in enumerate(given)]
     results: list[StructurePrediction] = []
     for batch in _batches(atoms, loaded.potential.cutoff, max_edges):
@@ -88,16 +110,19 @@ def predict(
 
 
 @lru_cache(maxsize=4)
-def _load(model: str, device: str, dtype: str) -> Model:
-    return load_model(model, device=device, dtype=DTYPES[dtype])
+def _load(folder: Path, changed: int, device: torch.device, dtype: str) -> Model:
+    """A model stays loaded until its files change (``changed`` is when they last did)."""
+    return load_model(folder, device=device, dtype=DTYPES[dtype])
 
 
 def _checked(index: int, structure: Any, model: Model, single: bool) -> ase.Atoms:
-    atoms = as_atoms(structure)
     try:
+        atoms = as_atoms(structure)
         check_structure(atoms, model.potential.elements)
-    except ValueError as error:
-        raise error if single else ValueError(f"structure {index}: {error}") from error
+    except (TypeError, ValueError) as error:
+        if single:
+            raise
+        raise type(error)(f"structure {index}: {error}") from error
     return atoms
 
 

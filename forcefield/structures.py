@@ -12,10 +12,11 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 
-from forcefield.neighbours import find_edges
+from forcefield.neighbours import completed_cell, find_edges
 
 SHORTEST_CELL_VECTOR = 0.1  # Å; a shorter periodic vector is a mistake of units or an empty one
 SMALLEST_SINE = 1.0e-6  # smallest singular value of the normalised periodic vectors that still spans a cell
+NUMBER_OF_BINS = 1_000_000  # of a neighbour search; atoms far apart would otherwise take gigabytes
 
 
 def as_atoms(structure: Any) -> Atoms:
@@ -118,9 +119,14 @@ def _check_elements(atoms: Atoms, elements: Iterable[str | int] | None) -> None:
         return
     known_symbols = "every real element" if elements is None else " ".join(chemical_symbols[z] for z in sorted(known))
     raise ValueError(
-        f"Unknown to the model: {', '.join(chemical_symbols[z] for z in unknown)}. It knows {known_symbols}. "
+        f"Unknown to the model: {', '.join(_symbol(z) for z in unknown)}. It knows {known_symbols}. "
         "Choose a model trained on these elements, or replace them."
     )
+
+
+def _symbol(number: int) -> str:
+    """Chemical symbol, or the number where there is no such element."""
+    return chemical_symbols[number] if 0 <= number < len(chemical_symbols) else f"atomic number {number}"
 
 
 class Contact(NamedTuple):
@@ -132,7 +138,10 @@ class Contact(NamedTuple):
     limit: float
 
 
-def close_contacts(atoms: Atoms, *, factor: float = 0.5) -> list[Contact]:
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # directed pairs (i, j, distance in Å), periodic images included
+
+
+def close_contacts(atoms: Atoms, *, factor: float = 0.5, pairs: Pairs | None = None) -> list[Contact]:
     """Find pairs of atoms closer than a fraction of the sum of their covalent radii.
 
     Periodic images count, an atom's own images too (then i equals j). Radii from Cordero et al.,
@@ -141,6 +150,8 @@ def close_contacts(atoms: Atoms, *, factor: float = 0.5) -> list[Contact]:
     Args:
         atoms: the structure; it has passed `check_structure`.
         factor: fraction of the sum of covalent radii below which a distance counts as an overlap.
+        pairs: centres, neighbours and distances of the pairs in question, where they are known already (a neighbour
+            list with a cutoff beyond the radii); searched for if not given.
 
     Returns:
         One `Contact` for each pair i <= j, with its shortest distance, the worst (smallest distance / limit) first.
@@ -151,7 +162,7 @@ def close_contacts(atoms: Atoms, *, factor: float = 0.5) -> list[Contact]:
     if not factor > 0.0:
         raise ValueError(f"factor is {factor}, but must be positive.")
     radii = covalent_radii[atoms.numbers]  # (atoms,)
-    i, j, distance = _pairs_within(atoms, 2.0 * factor * float(radii.max()))
+    i, j, distance = _pairs_within(atoms, 2.0 * factor * float(radii.max())) if pairs is None else pairs
     limit = factor * (radii[i] + radii[j])
     close = (distance < limit) & (i <= j)
     shortest: dict[tuple[int, int], Contact] = {}
@@ -163,10 +174,14 @@ def close_contacts(atoms: Atoms, *, factor: float = 0.5) -> list[Contact]:
     return sorted(shortest.values(), key=lambda contact: (round(contact.distance / contact.limit, 9), contact))
 
 
-def _pairs_within(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """List directed pairs (i, j, distance in Å) within the cutoff."""
-    cell = atoms.cell.array
-    i, j, shift = find_edges(atoms.positions, cell, atoms.pbc, cutoff)
+def _pairs_within(atoms: Atoms, cutoff: float) -> Pairs:
+    """List directed pairs (i, j, distance in Å) within the cutoff, or further where that costs less memory."""
+    cell, pbc = atoms.cell.array, np.asarray(atoms.pbc)
+    box = completed_cell(cell, pbc)
+    box[~pbc] *= np.ptp(atoms.positions @ box[~pbc].T, axis=0)[:, None] + cutoff
+    n_bins = max(NUMBER_OF_BINS, len(atoms))  # the search divides the box into cubes of the cutoff
+    affordable = (abs(float(np.linalg.det(box))) / n_bins) ** (1.0 / 3.0)
+    i, j, shift = find_edges(atoms.positions, cell, pbc, max(cutoff, affordable))
     vectors = atoms.positions[j] + shift @ cell - atoms.positions[i]  # (pairs, 3)
     return i, j, np.linalg.norm(vectors, axis=1)
 

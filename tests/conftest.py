@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ase.data import atomic_numbers
 from hypothesis import HealthCheck, settings
+
+from forcefield.models import save_model
+from forcefield.networks import build_network
+from forcefield.potential import Potential
 
 settings.register_profile(
     "forcefield",
@@ -51,3 +57,34 @@ def global_state_is_left_alone() -> Iterator[None]:
     if after != before:
         restore_global_state(before)
     assert after == before, "the test, or the code it called, changed a global setting"
+
+
+TINY_ELEMENTS = {
+    "H": -1.1,
+    "C": -1.3,
+    "O": -1.6,
+    "Na": -0.2,
+    "Mg": -0.1,
+    "Al": -0.3,
+    "Si": -0.8,
+    "Cl": -0.3,
+    "Cu": -0.7,
+}
+"""Elements of the tiny model with the energies of their free atoms (eV)."""
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a complete but small and untrained model, smooth enough for molecular dynamics."""
+    hyperparameters = {
+        **{"cutoff": 4.0, "channels": 8, "n_radial": 4, "species_channels": 4, "message_scalars": 4},
+        **{"message_vectors": 4, "hidden": 8, "mean_neighbours": 15.0},
+    }
+    isolated = {atomic_numbers[symbol]: energy for symbol, energy in TINY_ELEMENTS.items()}
+    bound = {number: -2.0 - 0.02 * number for number in isolated}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = build_network("density", sorted(isolated), **hyperparameters)
+    potential = Potential(network, isolated_energies=isolated, bound_energies=bound, scale=0.3)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return save_model(folder, potential, network="density", hyperparameters=hyperparameters, licence="MIT")

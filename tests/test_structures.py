@@ -93,18 +93,17 @@ def test_unknown_elements_are_named_with_what_is_known():
         check_structure(Atoms("NaClPu"), ["Na", "O", "H"])
 
 
-def brute_force_contacts(atoms, factor, reach=3):
-    """All pairs i <= j and images within `reach` cells, by the triangle of loops."""
+def brute_force_contacts(atoms, factor, reach):
+    """All pairs i <= j with their shortest distance over the images within `reach` cells."""
     found = {}
     spans = [range(-reach, reach + 1) if periodic else (0,) for periodic in atoms.pbc]
+    shifts = np.array(list(itertools.product(*spans)))  # (images, 3)
     for i, j in itertools.combinations_with_replacement(range(len(atoms)), 2):
+        vectors = atoms.positions[j] - atoms.positions[i] + shifts @ atoms.cell.array
+        distances = np.linalg.norm(vectors, axis=1)[(i != j) | shifts.any(axis=1)]
         limit = factor * (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])
-        for shift in itertools.product(*spans):
-            if i == j and not any(shift):
-                continue
-            distance = np.linalg.norm(atoms.positions[j] + np.array(shift) @ atoms.cell.array - atoms.positions[i])
-            if distance < limit:
-                found[i, j] = min(found.get((i, j), np.inf), distance)
+        if distances.min(initial=np.inf) < limit:
+            found[i, j] = distances.min()
     return found
 
 
@@ -157,6 +156,15 @@ def test_slab_and_wire_ignore_their_free_axes():
     assert close_contacts(wire) == []
     across = Atoms("Cu2", positions=[[0.1, 0, 0], [2.9, 0, 0]], cell=[3, 0, 0], pbc=[True, False, False])
     assert close_contacts(across)[0].distance == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("distance", [1e3, 1e5, 1e8])
+def test_atoms_far_apart_take_no_time(distance):
+    far = Atoms("H3", positions=[[0, 0, 0], [0, 0, 0.2], [distance] * 3])
+    (contact,) = close_contacts(far)
+    assert (contact.i, contact.j, contact.distance) == (0, 1, pytest.approx(0.2))
+    slab = Atoms("H3", positions=[[0, 0, 0], [2.9, 0, 0], [0, 0, distance]], cell=[3, 3, 0], pbc=[True, True, False])
+    assert [(c.i, c.j) for c in close_contacts(slab)] == [(0, 1)]
 
 
 def test_factor_must_be_positive():

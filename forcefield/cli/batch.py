@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +53,9 @@ def work_through(
                 progress.expect(len(frames) - 1)
                 for frame in frames:
                     try:
-                        line = process(frame, progress)
+                        _check(frame, progress)
+                        with _overlaps_known():
+                            line = process(frame, progress)
                     except (
                         Exception
                     ) as error:  # whatever a calculator or a file system raises belongs to this structure
@@ -61,3 +65,21 @@ def work_through(
         except KeyboardInterrupt:
             return True
     return False
+
+
+def _check(frame: Frame, progress: ProgressLine) -> None:
+    """Refuse what cannot be computed, and say in one line where atoms overlap."""
+    from forcefield.structures import check_structure, close_contacts, overlap_message
+
+    check_structure(frame.atoms)
+    contacts = close_contacts(frame.atoms)
+    if contacts:
+        progress.note(f"{frame.label}: warning: {overlap_message(frame.atoms, contacts)}")
+
+
+@contextmanager
+def _overlaps_known() -> Iterator[None]:
+    """Keep the calculator from repeating, for the first structure only, what was said about each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\d+ pairs? of atoms overlap")
+        yield

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COMPRESSIONS = (".gz", ".bz2", ".xz")
 FORMAT_OF_SUFFIX = {".vasp": "vasp", ".extxyz": "extxyz"}  # what ASE does not tell from the name
 # Formats in which ASE writes what it has read; a structure that came in another one leaves as extxyz only.
-FORMATS_KEPT = ("aims", "castep-cell", "cif", "dftb", "extxyz", "gen", "proteindatabank", "turbomole", "vasp", "xsf")
+FORMATS_KEPT = ("castep-cell", "cif", "dftb", "extxyz", "gen", "proteindatabank", "turbomole", "vasp", "xsf")
 # What ASE's CIF reader notes beside the atoms and a relaxation makes untrue.
 STALE_NOTES = ("spacegroup", "spacegroup_kinds", "unit_cell", "occupancy")
 

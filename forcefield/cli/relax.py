@@ -203,5 +203,5 @@ def _row(label: str, result: RelaxResult) -> list[str]:
         format_number(result.max_force, 4),
         format_number(result.pressure, 3),
         format_number(change, 2, sign=True),
-        "-" if before is None or after is None else str(after) if before == after else f"{before} → {after}",
+        "-" if before is None or after is None else str(after) if before == after else f"{before} -> {after}",
     ]

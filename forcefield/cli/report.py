@@ -125,7 +125,11 @@ class ProgressLine:
         """Show what goes on at the moment."""
         self._bar.update(self._task, detail=text)
 
+    def note(self, text: str) -> None:
+        """Leave a line that is not the end of a structure."""
+        self._console.print(text, markup=False)
+
     def done(self, text: str) -> None:
         """Leave a line about a finished structure and go on to the next."""
-        self._console.print(text, markup=False)
+        self.note(text)
         self._bar.update(self._task, advance=1, detail="")

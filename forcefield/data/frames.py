@@ -69,7 +69,18 @@ def read_compact(path: str | Path) -> Iterator[Frame]:
         ValueError: an array is missing.
     """
     archive = np.load(path)
-    needed = ("n_atoms", "numbers", "fractional", "cell", "energy", "forces", "stress", "kind", "kind_names", "material")
+    needed = (
+        "n_atoms",
+        "numbers",
+        "fractional",
+        "cell",
+        "energy",
+        "forces",
+        "stress",
+        "kind",
+        "kind_names",
+        "material",
+    )
     missing = [name for name in needed if name not in archive.files]
     if missing:
         raise ValueError(f"{path} lacks the arrays {missing}; it is not a compact frame archive")

@@ -11,12 +11,14 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import ase
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from forcefield.data.frames import Frame
 from forcefield.neighbours import find_edges
+from forcefield.structures import check_structure
 
 FORMAT = 1
 # name -> (dtype, shape of one row, rows counted in)
@@ -76,6 +78,29 @@ def write_store(folder: str | Path, frames: Iterable[Frame], cutoff: float) -> F
     return FrameStore(folder)
 
 
+def check_frame(index: int, frame: Frame) -> None:
+    """Refuse a frame that cannot be stored or computed.
+
+    Raises:
+        ValueError: says which frame and why: its size, the shape of an array, a label that is infinite, or what
+            `check_structure` says.
+    """
+    n = len(frame.numbers)
+    if not 0 < n <= MAX_ATOMS:
+        raise ValueError(f"frame {index} has {n} atoms; a store takes 1 to {MAX_ATOMS}")
+    shapes = {"positions": (n, 3), "cell": (3, 3), "pbc": (3,), "forces": (n, 3), "stress": (6,)}
+    for name, shape in {**shapes, "energy": (), "atomic_energies": (n,)}.items():
+        value = getattr(frame, name)
+        if value is not None and np.shape(value) != shape:
+            raise ValueError(f"frame {index}: {name} has shape {np.shape(value)} but must have {shape}")
+        if value is not None and np.isinf(value).any():
+            raise ValueError(f"frame {index}: {name} is infinite; a label that is unknown is None or NaN")
+    try:
+        check_structure(ase.Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc))
+    except ValueError as error:
+        raise ValueError(f"frame {index}: {error}") from error
+
+
 class _Writer:
     """Appends frames to raw files."""
 
@@ -86,14 +111,13 @@ class _Writer:
         self.materials: dict[str, int] = {}
 
     def append(self, index: int, frame: Frame, cutoff: float) -> None:
+        check_frame(index, frame)
         n = len(frame.numbers)
-        if not 0 < n <= MAX_ATOMS:
-            raise ValueError(f"frame {index} has {n} atoms; a store takes 1 to {MAX_ATOMS}")
-        if not (np.isfinite(frame.positions).all() and np.isfinite(frame.cell).all()):
-            raise ValueError(f"frame {index} has positions or a cell that are not finite")
         edges = find_edges(frame.positions, frame.cell, frame.pbc, cutoff)
         if np.abs(edges.shift).max(initial=0) > 127:
-            raise ValueError(f"frame {index} needs lattice translations beyond 127 cells; its cell is too thin")
+            raise ValueError(
+                f"frame {index} needs lattice translations beyond 127 cells; wrap its atoms, or its cell is too thin"
+            )
         counts = np.bincount(edges.centre, minlength=n)
         values = {
             "n_atoms": n,
@@ -126,6 +150,10 @@ class _Writer:
 
 def _raw_to_npy(raw: Path, target: Path, dtype: str, shape: tuple[int, ...]) -> None:
     """Move raw bytes into an ``.npy`` file block by block, and remove them."""
+    if 0 in shape:  # an empty file cannot be mapped
+        np.save(target, np.zeros(shape, dtype))
+        raw.unlink()
+        return
     out = open_memmap(target, mode="w+", dtype=np.dtype(dtype), shape=shape)
     flat, start, block = out.reshape(-1), 0, 1 << 22
     with raw.open("rb") as file:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from forcefield.networks.density import DensityNetwork
+from forcefield.networks.mace import MACE
+from forcefield.networks.nequip import NequIP
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "density": DensityNetwork,
+    "nequip": NequIP,
+    "mace": MACE,
 }
 
 
-def build_network(name: str, elements: list[int], **hyperparameters) -> nn.Module:
+def build_network(name: str, elements: list[int], **hyperparameters: Any) -> nn.Module:
     """Construct a network by name.
 
     Args:

@@ -7,19 +7,22 @@ With radial functions linear in a fixed basis, the sum over neighbours needs no 
     B2_i = W (A_i (x) A_i),  B3_i = A_i (x) B2_i                                channel-wise couplings
     h_i' = h_i + MLP(A_0, (A (x) A)_0, (A (x) B2)_0),  v_i' = W (A_1, (A (x) A)_1) * gate
 
-and the next layer gathers scalars h_j and vectors v_j. The density is the atomic cluster expansion's (Drautz, Phys. Rev.
-B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104, eq. 20-27), message passing on it follows MACE (Batatia et al., NeurIPS
-2022, arXiv:2206.07697, eq. 7-12). We depart from MACE in that radial functions are linear, products of order three are
-built recursively with channel mixing in between, and element-dependent weights scale A instead of each product.
+and the next layer gathers scalars h_j and vectors v_j. The density is that of the atomic cluster expansion (Drautz,
+Phys. Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104), message passing on it follows MACE (Batatia et al.,
+NeurIPS 2022, arXiv:2206.07697, eq. 7-12). We depart from MACE in that radial functions are linear, products of order
+three are built recursively with channel mixing in between, element-dependent weights scale A instead of each product,
+and A is divided by sqrt(1 + mean A^2), which keeps products bounded and is smooth where the last neighbour leaves.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
@@ -103,16 +106,18 @@ class DensityNetwork(nn.Module):
         table = neighbour_table(graph.edge_index, graph.n_local)
         basis = self.edges(vectors.to(self.sender.weight.dtype), table)  # per degree (centres, slots, (2l+1) b)
         scalars_j, vectors_j = table.gather(self.sender(species)), None
-        scalars, energies = None, 0.0
+        scalars: Tensor | None = None
+        energies = basis[0].new_zeros(graph.n_local)
         for k, (gather, update) in enumerate(zip(self.densities, self.updates, strict=True)):
-            density = gather(basis, scalars_j, vectors_j)  # (centres, (lmax+1)^2, channels)
+            density = gather(basis, scalars_j, vectors_j)  # ((lmax+1)^2, centres, channels)
             scalars, vectors_i, energy = update(density, scalars, centre)
             energies = energies + energy
             if k < len(self.messages):
                 sent = self.messages[k](scalars)
-                message = torch.cat([sent, vectors_i.flatten(1)], dim=1)  # (n_local, s + 3 v)
+                message = torch.cat([sent, vectors_i.transpose(0, 1).flatten(1)], dim=1)  # (n_local, s + 3 v)
                 received = table.gather(message if exchange is None else exchange(message))
                 scalars_j, vectors_j = received.split([sent.shape[1], message.shape[1] - sent.shape[1]], dim=2)
+        assert scalars is not None
         return scalars, energies
 
 
@@ -156,12 +161,12 @@ class NeighbourDensity(nn.Module):
         self.outputs = [[out for out in degrees if coupling_paths([l], [1], out)] for l in degrees]
         for l, outputs in enumerate(self.outputs):
             rows = sum(2 * out + 1 for out in outputs)
-            register_constant(self, f"coupling_{l}", (rows, 3 * (2 * l + 1)), lambda l=l: self._coupling(l))
+            register_constant(self, f"coupling_{l}", (rows, 3 * (2 * l + 1)), partial(self._coupling, l))
         self.from_vectors = nn.ModuleList(
             [Linear(n_radial * n_vectors * len(coupling_paths(degrees, [1], out)), channels) for out in degrees]
         )
 
-    def _coupling(self, l: int):
+    def _coupling(self, l: int) -> NDArray[np.float64]:
         """Rows: components of every output degree; columns: (m of Y_l, m of the vector)."""
         blocks = [clebsch_gordan(l, 1, out).reshape(-1, 2 * out + 1).T for out in self.outputs[l]]
         return np.concatenate(blocks)
@@ -175,27 +180,26 @@ class NeighbourDensity(nn.Module):
             vectors: (centres, slots, 3 n_vectors), components outermost, or None.
 
         Returns:
-            (centres, (lmax+1)^2, channels).
+            ((lmax+1)^2, centres, channels), components first.
         """
         n = scalars.shape[0]
         width = self.n_radial * scalars.shape[2]
         density = []
         for l, mix in enumerate(self.from_scalars):
             moments = basis[l].transpose(1, 2).bmm(scalars)  # (centres, (2l+1) b, n_scalars)
-            density.append(mix(moments.view(n, 2 * l + 1, width)))
+            density.append(mix(moments.view(n, 2 * l + 1, width)).transpose(0, 1))
         if vectors is not None:
-            for out, extra in enumerate(self._from_vectors(basis, vectors)):
-                density[out] = density[out] + extra
-        return torch.cat(density, dim=1)
+            density = [a + b for a, b in zip(density, self._from_vectors(basis, vectors), strict=True)]
+        return torch.cat(density)
 
     def _from_vectors(self, basis: list[Tensor], vectors: Tensor) -> list[Tensor]:
         n, b, v = vectors.shape[0], self.n_radial, self.n_vectors
         coupled: list[list[Tensor]] = [[] for _ in basis]
         for l, outputs in enumerate(self.outputs):
             moments = basis[l].transpose(1, 2).bmm(vectors).view(n, 2 * l + 1, b, 3, v)
-            moments = moments.transpose(2, 3).reshape(n, 3 * (2 * l + 1), b * v)
-            rows = getattr(self, f"coupling_{l}").expand(n, -1, -1).bmm(moments)  # (centres, components, b v)
-            for out, part in zip(outputs, rows.split([2 * out + 1 for out in outputs], dim=1), strict=True):
+            moments = moments.permute(1, 3, 0, 2, 4).reshape(3 * (2 * l + 1), n * b * v)
+            rows = (getattr(self, f"coupling_{l}") @ moments).view(-1, n, b * v)  # (components, centres, b v)
+            for out, part in zip(outputs, rows.split([2 * out + 1 for out in outputs]), strict=True):
                 coupled[out].append(part)
         return [mix(torch.cat(parts, dim=2)) for mix, parts in zip(self.from_vectors, coupled, strict=True)]
 
@@ -212,9 +216,9 @@ class AtomUpdate(nn.Module):
         first: there are no scalars of a layer before.
     """
 
-    def __init__(
-        self, n_species: int, lmax: int, channels: int, n_vectors: int, hidden: int, *, first: bool
-    ) -> None:
+    spread: Tensor
+
+    def __init__(self, n_species: int, lmax: int, channels: int, n_vectors: int, hidden: int, *, first: bool) -> None:
         super().__init__()
         self.n_vectors = n_vectors
         degrees = list(range(lmax + 1))
@@ -237,25 +241,31 @@ class AtomUpdate(nn.Module):
             self.gate = Linear(hidden, n_vectors)
 
     def forward(self, density: Tensor, scalars: Tensor | None, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Args: density (centres, (lmax+1)^2, channels), scalars (centres, channels) or None, species (centres,).
+        """One atom's step.
+
+        Args:
+            density: ((lmax+1)^2, centres, channels).
+            scalars: (centres, channels) of the layer before, or None.
+            species: (centres,).
 
         Returns:
-            scalars (centres, channels), vectors (centres, 3, n_vectors), energies (centres,).
+            scalars (centres, channels), vectors (3, centres, n_vectors), energies (centres,).
         """
-        n, components, channels = density.shape
-        density = density * torch.rsqrt(1 + density.square().mean(dim=(1, 2), keepdim=True))
-        scale = 1 + self.element_scale(species).view(n, self.spread.shape[1], channels)  # (centres, lmax+1, channels)
-        density = density * self.spread.expand(n, -1, -1).bmm(scale)
+        components, n, channels = density.shape
+        density = density * torch.rsqrt(1 + density.square().mean(dim=(0, 2)))[:, None]
+        scale = 1 + self.element_scale(species).view(n, self.spread.shape[1], channels).transpose(0, 1)
+        density = density * (self.spread @ scale.reshape(-1, n * channels)).view(components, n, channels)
         pairs = self.pair(density, density)
-        mixed = torch.cat([mix(pairs[l]) for l, mix in enumerate(self.pair_mix)], dim=1)
+        mixed = torch.cat([mix(torch.cat(pairs[l], dim=2)) for l, mix in enumerate(self.pair_mix)])
         triples = self.triple(density, mixed)
-        invariants = [density[:, 0], pairs[0][:, 0], triples[0][:, 0]] + ([] if scalars is None else [scalars])
+        invariants = [density[0], *(p[0] for p in pairs[0]), *(t[0] for t in triples[0])]
         silu = nn.functional.silu
-        hidden = silu(self.hidden(torch.cat(invariants, dim=1)) + self.element_bias(species))
+        inputs = torch.cat(invariants + ([] if scalars is None else [scalars]), dim=1)
+        hidden = silu(self.hidden(inputs) + self.element_bias(species))
         hidden = silu(self.hidden2(hidden) + self.bias2)
         new = self.scalars(hidden) if scalars is None else scalars + self.scalars(hidden)
         energies = self.energy(hidden)[:, 0]
         if not self.n_vectors:
-            return new, density.new_zeros(n, 3, 0), energies
-        covariants = torch.cat([density[:, 1:4], pairs[1]], dim=2)  # (centres, 3, paths * channels)
-        return new, self.vectors(covariants) * torch.sigmoid(self.gate(hidden))[:, None], energies
+            return new, density.new_zeros(3, n, 0), energies
+        covariants = torch.cat([density[1:4], *pairs[1]], dim=2)  # (3, centres, paths * channels)
+        return new, self.vectors(covariants) * torch.sigmoid(self.gate(hidden)), energies

@@ -6,9 +6,9 @@ Batatia et al., NeurIPS 2022, arXiv:2206.07697; equation numbers are the paper's
     B_i  = W_z U (A_i (x) ... (x) A_i)                     eq. 10: symmetric contraction to body order nu + 1
     h_i' = W B_i + W_z h_i                                 eq. 11 and 12: message and residual update
 
-and the atomic energy (eq. 13 and 14) is the sum of a readout of every layer's scalars: linear, an MLP in the last layer.
-We depart from the paper in that features have natural parity only (degree l has parity (-1)^l; energies stay exactly
-invariant under reflections), and in the cutoff's p = 6 instead of 5.
+and the atomic energy (eq. 13 and 14) is the sum of a readout of every layer's scalars: linear, an MLP in the last
+layer. We depart from the paper in that features have natural parity only (degree l has parity (-1)^l; energies stay
+exactly invariant under reflections), and in the cutoff's p = 6 instead of 5.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class MACE(nn.Module):
         self.species = SpeciesIndex(elements)
         n_species = len(self.elements)
         self.sender = SpeciesEmbedding(n_species, channels)
-        layers, senders, readouts = [], [], []
+        layers, senders = [], []
+        readouts: list[nn.Module] = []
         for k in range(n_layers):
             first, last = k == 0, k == n_layers - 1
             sent = [channels] if first else [channels] * (hidden_lmax + 1)
@@ -90,7 +91,8 @@ class MACE(nn.Module):
             readouts.append(Readout(channels, readout_hidden) if last else Linear(channels, 1))
             if not last:
                 senders.append(DegreeLinear([channels] * len(l_out), [channels] * len(l_out)))
-        self.layers, self.senders, self.readouts = map(nn.ModuleList, (layers, senders, readouts))
+        self.layers, self.senders = nn.ModuleList(layers), nn.ModuleList(senders)
+        self.readouts = nn.ModuleList(readouts)
         paths = [path for layer in layers for path in layer.convolution.paths]
         self.geometry = EdgeGeometry(cutoff, n_radial, cutoff_exponent, lmax, paths, scale=1 / mean_neighbours)
 
@@ -149,7 +151,7 @@ class Interaction(nn.Module):
         self.after = DegreeLinear(out, out)
         self.connect: nn.Module
         if first:  # any matrix per element acting on an element's embedding is an embedding
-            self.connect = SpeciesEmbedding(n_species, contraction.channels)
+            self.element_embedding = SpeciesEmbedding(n_species, contraction.channels)
         else:
             self.connect = SpeciesDegreeLinear(n_species, sent, out)
 
@@ -176,7 +178,7 @@ class Interaction(nn.Module):
         """
         density = torch.cat(self.mix(self.convolution(messages, basis, couplings, table)), dim=1)
         new = self.after(self.contraction(density, species))
-        kept = [self.connect(species)[:, None]] if self.first else self.connect(features, species)
+        kept = [self.element_embedding(species)[:, None]] if self.first else self.connect(features, species)
         for l, residual in enumerate(kept):
             new[l] = new[l] + residual
         return new

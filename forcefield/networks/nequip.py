@@ -97,6 +97,7 @@ class NequIP(nn.Module):
         scale = 1 / math.sqrt(mean_neighbours)
         self.geometry = EdgeGeometry(cutoff, n_radial, cutoff_exponent, lmax, paths, scale=scale)
         self.readout = Linear(channels[0], 1)
+        self.readout.weight.data *= 0.1  # forces of an untrained network stay of the order of 1 per Å
 
     def forward(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> Tensor:
         """Atomic energies in units of the potential's scale.
@@ -159,7 +160,7 @@ class Interaction(nn.Module):
         self.norm = RMSNorm(wide) if norm else None
         self.connect: nn.Module
         if channels_in is None:  # any matrix per element acting on an element's embedding is an embedding
-            self.connect = SpeciesEmbedding(n_species, wide[0])
+            self.element_embedding = SpeciesEmbedding(n_species, wide[0])
         else:
             self.connect = (
                 DegreeLinear(channels_in, wide) if shared else SpeciesDegreeLinear(n_species, channels_in, wide)
@@ -193,7 +194,7 @@ class Interaction(nn.Module):
 
     def _self_connection(self, features: list[Tensor], species: Tensor) -> list[Tensor]:
         if self.first:
-            return [self.connect(species)[:, None]]
+            return [self.element_embedding(species)[:, None]]
         return self.connect(features) if self.shared else self.connect(features, species)
 
 

@@ -40,14 +40,11 @@ class SpeciesDegreeLinear(nn.Module):
 
     def __init__(self, n_species: int, channels_in: Sequence[int], channels_out: Sequence[int]) -> None:
         super().__init__()
-        self.sizes = list(zip(channels_in, channels_out, strict=False))
+        pairs = zip(channels_in, channels_out, strict=False)
         self.weights = nn.ParameterList(
-            [nn.Parameter(torch.randn(n_species, n_in * n_out) / math.sqrt(n_in)) for n_in, n_out in self.sizes]
+            [nn.Parameter(torch.randn(n_species, n_in, n_out) / math.sqrt(n_in)) for n_in, n_out in pairs]
         )
 
     def forward(self, features: Sequence[Tensor], species: Tensor) -> list[Tensor]:
         """Args: list over l of (atoms, 2l+1, n_in), species (atoms,). Returns: list over l of (atoms, 2l+1, n_out)."""
-        mixed = []
-        for x, weight, size in zip(features, self.weights, self.sizes, strict=False):
-            mixed.append(x.bmm(weight.index_select(0, species).view(x.shape[0], *size)))
-        return mixed
+        return [x.bmm(weight.index_select(0, species)) for x, weight in zip(features, self.weights, strict=False)]

@@ -6,6 +6,7 @@ A saved model carries these numbers, so it computes the same under any e3nn and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -82,12 +83,7 @@ def clebsch_gordan(l_first: int, l_second: int, l_out: int) -> np.ndarray:
 
 def coupling_paths(l_first: list[int], l_second: list[int], l_out: int) -> list[tuple[int, int]]:
     """Degree pairs that couple to ``l_out`` with the parity of ``l_out``, all degrees having parity (-1)^l."""
-    return [
-        (a, b)
-        for a in l_first
-        for b in l_second
-        if abs(a - b) <= l_out <= a + b and (a + b + l_out) % 2 == 0
-    ]
+    return [(a, b) for a in l_first for b in l_second if abs(a - b) <= l_out <= a + b and (a + b + l_out) % 2 == 0]
 
 
 class SphericalHarmonics(nn.Module):
@@ -102,7 +98,7 @@ class SphericalHarmonics(nn.Module):
         self.lmax = lmax
         for degree in range(2, lmax + 1):
             shape = ((degree + 1) * (degree + 2) // 2, 2 * degree + 1)
-            register_constant(self, f"coefficients_{degree}", shape, lambda d=degree: harmonic_coefficients(d))
+            register_constant(self, f"coefficients_{degree}", shape, partial(harmonic_coefficients, degree))
 
     def forward(self, unit_vectors: Tensor) -> list[Tensor]:
         """Args: (..., 3). Returns: list over l of (..., 2 l + 1)."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-SILU_RMS = 0.5964634
+SILU_RMS = 0.5964692111227134
 """Root mean square of ``silu(x)`` for a standard normal x (numerical quadrature)."""
 
 
@@ -41,20 +42,27 @@ class Gate(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Divide all features of an atom by one root mean square, each degree counting alike; a learned gain per channel.
+    """Divide all features of an atom by one root mean square; a learned gain per channel.
 
-    ``norm^2 = mean over l, m and channels of x_l[m, c]^2``, degrees weighted equally whatever their size.
+    ``norm^2 = mean over l of sum_{m, c} x_l[m, c]^2 / (2 l + 1)^2``: scalars count most. The gains start at the value
+    that gives unit variance for unit variance.
 
     Args:
         channels: channels of degree 0, 1, ...
+
+    References:
+        The layer norm of Nequix: Koker, Kotak, Smidt, arXiv:2508.16067.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.gains = nn.ParameterList([nn.Parameter(torch.ones(c)) for c in channels])
+        typical = math.sqrt(sum(c / (2 * l + 1) for l, c in enumerate(channels)) / len(channels))
+        self.gains = nn.ParameterList([nn.Parameter(torch.full((c,), typical)) for c in channels])
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Args: features of the given channels. Returns: features of the same shapes."""
-        squares = [x.square().mean(dim=(1, 2), keepdim=True) for x in features]
-        inverse = torch.rsqrt(sum(squares[1:], squares[0]) / len(squares) + 1e-12)  # (atoms, 1, 1)
+        square = features[0].square().sum(dim=(1, 2), keepdim=True)  # (atoms, 1, 1)
+        for l, x in enumerate(features[1:], start=1):
+            square = square + x.square().sum(dim=(1, 2), keepdim=True) / (2 * l + 1) ** 2
+        inverse = torch.rsqrt(square / len(features) + 1e-12)
         return [x * (gain * inverse) for x, gain in zip(features, self.gains, strict=True)]

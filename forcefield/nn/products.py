@@ -20,6 +20,10 @@ class ChannelProduct(nn.Module):
         symmetric: both inputs are the same tensor: half of the pairs and of the paths are enough.
     """
 
+    select_first: Tensor
+    select_second: Tensor
+    coupling: Tensor
+
     def __init__(self, lmax: int, l_out: list[int], *, symmetric: bool = False) -> None:
         super().__init__()
         self.l_out = l_out
@@ -31,9 +35,8 @@ class ChannelProduct(nn.Module):
         self.first, self.second = self._component_pairs(size, symmetric)
         register_constant(self, "select_first", (len(self.first), size), lambda: np.eye(size)[self.first])
         register_constant(self, "select_second", (len(self.second), size), lambda: np.eye(size)[self.second])
-        for out in l_out:
-            shape = ((2 * out + 1) * len(self.paths[out]), len(self.first))
-            register_constant(self, f"coupling_{out}", shape, lambda out=out: self._coupling(out, symmetric))
+        self.n_rows = sum((2 * out + 1) * len(self.paths[out]) for out in l_out)
+        register_constant(self, "coupling", (self.n_rows, len(self.first)), lambda: self._coupling(symmetric))
 
     def _component_pairs(self, size: int, symmetric: bool) -> tuple[list[int], list[int]]:
         """Pairs of components that belong to at least one path."""
@@ -47,27 +50,35 @@ class ChannelProduct(nn.Module):
         ]
         return [a for a, _ in pairs], [b for _, b in pairs]
 
-    def _coupling(self, out: int, symmetric: bool) -> np.ndarray:
-        """Constant matrix (components * paths, pairs) of one degree; rows ordered by component, then path."""
+    def _coupling(self, symmetric: bool) -> np.ndarray:
+        """Constant matrix (rows, pairs); rows ordered by degree, path, component."""
         column = {pair: k for k, pair in enumerate(zip(self.first, self.second, strict=True))}
-        paths = self.paths[out]
-        matrix = np.zeros((2 * out + 1, len(paths), len(column)))
-        for p, (l_first, l_second) in enumerate(paths):
-            coefficients = clebsch_gordan(l_first, l_second, out)
-            for a, b, m in np.argwhere(np.abs(coefficients) > 1e-12):
-                pair = (l_first**2 + a, l_second**2 + b)
-                if symmetric and pair[0] > pair[1]:
-                    pair = pair[::-1]
-                matrix[m, p, column[pair]] += coefficients[a, b, m]
-        return matrix.reshape(-1, len(column))
-
-    def forward(self, x: Tensor, y: Tensor) -> dict[int, Tensor]:
-        """Args: x, y of shape (atoms, (lmax+1)^2, channels). Returns: L -> (atoms, 2L+1, paths * channels)."""
-        n, _, channels = x.shape
-        pairs = self.select_first.expand(n, -1, -1).bmm(x) * self.select_second.expand(n, -1, -1).bmm(y)
-        outputs = {}
+        blocks = []
         for out in self.l_out:
-            coupling = getattr(self, f"coupling_{out}")
-            product = coupling.expand(n, -1, -1).bmm(pairs)  # (atoms, (2L+1) * paths, channels)
-            outputs[out] = product.view(n, 2 * out + 1, len(self.paths[out]) * channels)
-        return outputs
+            for l_first, l_second in self.paths[out]:
+                block = np.zeros((2 * out + 1, len(column)))
+                coefficients = clebsch_gordan(l_first, l_second, out)
+                for a, b, m in np.argwhere(np.abs(coefficients) > 1e-12):
+                    pair = (l_first**2 + a, l_second**2 + b)
+                    if symmetric and pair[0] > pair[1]:
+                        pair = pair[::-1]
+                    block[m, column[pair]] += coefficients[a, b, m]
+                blocks.append(block)
+        return np.concatenate(blocks)
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[int, list[Tensor]]:
+        """Couple on every atom and channel.
+
+        Args:
+            x: ((lmax+1)^2, atoms, channels), components first, so that a coupling is one large matrix product.
+            y: same shape.
+
+        Returns:
+            L -> list over its paths of (2 L + 1, atoms, channels).
+        """
+        size, n, channels = x.shape
+        first = self.select_first @ x.reshape(size, n * channels)
+        second = self.select_second @ y.reshape(size, n * channels)
+        rows = (self.coupling @ (first * second)).view(-1, n, channels) if n else x.new_zeros(self.n_rows, 0, channels)
+        parts = iter(rows.split([2 * out + 1 for out in self.l_out for _ in self.paths[out]]))
+        return {out: [next(parts) for _ in self.paths[out]] for out in self.l_out}

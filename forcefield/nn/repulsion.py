@@ -28,6 +28,8 @@ class Repulsion(nn.Module):
         Covalent radii: Cordero et al., Dalton Trans. 2832 (2008), doi:10.1039/b801115j.
     """
 
+    radius: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("radius", torch.tensor(covalent_radii, dtype=torch.float64), persistent=False)

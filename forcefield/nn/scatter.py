@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,12 +77,12 @@ class _Pad(torch.autograd.Function):
     """Row selection whose gradient is a selection too (each edge stands in exactly one slot)."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, table: NeighbourTable) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor, table: NeighbourTable) -> Tensor:
         ctx.table = table
         return rows.index_select(0, table.edge)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return _Unpad.apply(gradient, ctx.table), None
 
 
@@ -89,10 +90,10 @@ class _Unpad(torch.autograd.Function):
     """Transpose of `_Pad`: picks the slots of the edges; the fill row gets no gradient."""
 
     @staticmethod
-    def forward(ctx, padded: Tensor, table: NeighbourTable) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, padded: Tensor, table: NeighbourTable) -> Tensor:
         ctx.table = table
         return torch.cat([padded.index_select(0, table.slot), padded.new_zeros(1, padded.shape[1])])
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return _Pad.apply(gradient, ctx.table), None

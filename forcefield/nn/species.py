@@ -20,6 +20,8 @@ class SpeciesIndex(nn.Module):
         ValueError: an element is given twice or is no atomic number.
     """
 
+    row: Tensor
+
     def __init__(self, elements: Sequence[int]) -> None:
         super().__init__()
         numbers = [int(z) for z in elements]

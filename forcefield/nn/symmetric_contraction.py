@@ -156,8 +156,8 @@ class SymmetricContraction(nn.Module):
             shape = (rows, len(self.monomials[order - 1]))
             register_constant(self, f"coupling_{order}", shape, partial(self._coupling, order))
             self._register_factors(order)
-            weights.append(nn.ModuleList([self._weights(n_species, order, out) for out in self.l_out]))
-        self.weights = nn.ModuleList(weights)
+            weights += [self._weights(n_species, order, out) for out in self.l_out]
+        self.element_weights = nn.ModuleList(weights)  # by order, then degree
 
     def _n_couplings(self, order: int, out: int) -> int:
         return sum(count for _, count in self.products[order - 1][out])
@@ -236,7 +236,11 @@ class SymmetricContraction(nn.Module):
         counts = [self._n_couplings(order, out) for out in self.l_out]
         blocks = coupled.split([(2 * out + 1) * count for out, count in zip(self.l_out, counts, strict=True)])
         parts = []
-        for out, count, block, embedding in zip(self.l_out, counts, blocks, self.weights[order - 1], strict=True):
-            weight = embedding(species).view(n, count, self.channels).transpose(0, 1)
+        for k, (out, count, block) in enumerate(zip(self.l_out, counts, blocks, strict=True)):
+            weight = (
+                self.element_weights[(order - 1) * len(self.l_out) + k](species)
+                .view(n, count, self.channels)
+                .transpose(0, 1)
+            )
             parts.append((block.view(2 * out + 1, count, n, self.channels) * weight).sum(1))
         return parts

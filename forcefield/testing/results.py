@@ -202,9 +202,7 @@ def largest(array: Any) -> float:
     return float(values.max()) if values.size else 0.0
 
 
-def compare(
-    name: str, limits: Limits, expected: Observation, found: Observation, *, note: str = ""
-) -> CheckResult:
+def compare(name: str, limits: Limits, expected: Observation, found: Observation, *, note: str = "") -> CheckResult:
     """Hold two observations of the same number of atoms against each other."""
     n_atoms = max(len(expected.forces), 1)
     return judge(name, deviations(limits, expected, found, n_atoms), note)

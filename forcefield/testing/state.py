@@ -72,8 +72,12 @@ def leaves_atoms(subject: Subject) -> CheckResult:
         if np.all(given.pbc) and "stress" in subject.calculator.implemented_properties:
             given.get_stress()
         after = _contents(given)
-        changed += [f"{key} of the {name} structure" for key in {**before, **after} if before.get(key) != after.get(key)]
-    message = f"changed: {', '.join(changed)}" if changed else "positions, cell, pbc, arrays, info, constraints unchanged"
+        changed += [
+            f"{key} of the {name} structure" for key in {**before, **after} if before.get(key) != after.get(key)
+        ]
+    message = (
+        f"changed: {', '.join(changed)}" if changed else "positions, cell, pbc, arrays, info, constraints unchanged"
+    )
     return CheckResult("input not mutated", not changed, float(len(changed)), 0.0, message)
 
 

@@ -41,6 +41,7 @@ class TrainConfig(_Strict):
         output: folder for checkpoints and logs.
         minutes: active training time after which the run is finished (resumed time counts on).
         steps: number of steps after which the run is finished; give this or ``minutes``.
+        clock: what minutes are of: "wall", or "cpu" for this process's own time, fair on a shared machine.
         slots: batch size in padded edges.
         optimizer: "adam", or "muon" for Muon on hidden matrices and Adam on the rest.
         learning_rate: peak learning rate.
@@ -65,6 +66,7 @@ class TrainConfig(_Strict):
     output: Path
     minutes: PositiveFloat | None = None
     steps: PositiveInt | None = None
+    clock: Literal["wall", "cpu"] = "wall"
     slots: PositiveInt = 6000
     optimizer: Literal["adam", "muon"] = "muon"
     learning_rate: PositiveFloat = 3e-3

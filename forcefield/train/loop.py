@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -116,15 +116,17 @@ class Run:
             "model": self.potential.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict(),
-            "counters": {
-                name: getattr(self, name) for name in ("step", "epoch", "position", "seconds", "atoms_seen")
-            },
+            "counters": {name: getattr(self, name) for name in ("step", "epoch", "position", "seconds", "atoms_seen")},
             "config": self.config.model_dump(mode="json"),
         }
         save_checkpoint(self.config.output / CHECKPOINT, state)
 
     def _restore(self, state: dict) -> None:
-        self.potential.load_state_dict(state["model"])
+        trained = dict(self.potential.named_parameters())
+        with torch.no_grad():
+            for name, value in state["model"].items():
+                if name in trained:  # constants and reference energies have been computed anew
+                    trained[name].copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema.load_state_dict(state["ema"])
         for name, value in state["counters"].items():
@@ -138,11 +140,12 @@ def train(config: TrainConfig) -> Run:
     mean: dict[str, list[float]] = {}
     next_save = run.seconds + 60 * config.checkpoint_minutes
     batches = run.batches()
+    clock = time.process_time if config.clock == "cpu" else time.perf_counter
     while run.progress < 1:
-        start = time.perf_counter()
+        start = clock()
         for name, value in run.update(next(batches)).items():
             mean.setdefault(name, []).append(value)
-        run.seconds += time.perf_counter() - start
+        run.seconds += clock() - start
         if run.step % config.log_every == 0:
             _write(log, run, "train", {name: float(np.mean(values)) for name, values in mean.items()})
             mean.clear()
@@ -158,7 +161,7 @@ def train(config: TrainConfig) -> Run:
     return run
 
 
-def _write(log, run: Run, event: str, values: dict[str, float]) -> None:
+def _write(log: TextIO, run: Run, event: str, values: dict[str, float]) -> None:
     entry = {"event": event, "step": run.step, "epoch": run.epoch, "minutes": round(run.seconds / 60, 3)}
     entry |= {"atoms_seen": run.atoms_seen, "lr": run.learning_rate()}
     log.write(json.dumps(entry | {name: round(value, 6) for name, value in values.items()}) + "\n")

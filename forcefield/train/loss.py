@@ -10,7 +10,6 @@ from forcefield.derivatives import Prediction
 from forcefield.graph import Graph
 from forcefield.train.config import HuberThresholds, LossWeights
 
-
 ROWS, COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
 """Tensor components in Voigt order."""
 

@@ -41,8 +41,8 @@ def measure(
             graph = graph.within(potential.cutoff)
         prediction = evaluate(potential, graph)
         structure = {"energy": labels.kind, "stress": labels.kind}
-        for name, values in differences(graph, prediction, labels).items():
-            values = values.cpu().numpy()
+        for name, difference in differences(graph, prediction, labels).items():
+            values = difference.cpu().numpy()
             kinds = structure.get(name, labels.kind[graph.batch]).cpu().numpy()
             for kind in np.unique(kinds):
                 part = values[kinds == kind].ravel()

@@ -48,9 +48,7 @@ def test_frames_are_numbered_as_in_the_file(frames_file, index, numbers):
     assert frames[0].label == (str(frames_file) if len(frames) == 1 else f"{frames_file} #{numbers[0]}")
 
 
-@pytest.mark.parametrize(
-    "name", ["a.cif", "POSCAR", "a.vasp", "a.xyz", "a.traj", "a.pdb", "a.xsf", "a.json", "geometry.in"]
-)
+@pytest.mark.parametrize("name", ["a.cif", "POSCAR", "a.vasp", "a.xyz", "a.traj", "a.pdb", "a.xsf", "a.json"])
 def test_formats_are_told_by_name(tmp_path, name):
     atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
     write(tmp_path / name, atoms, format="vasp" if name == "a.vasp" else None)
@@ -124,7 +122,7 @@ def test_calculator_by_name(tmp_path, monkeypatch):
         ((":EMT", None, None, None), "must be module:Class"),
         (("no_such_module:EMT", None, None, None), "cannot be imported"),
         (("ase.calculators.emt:Nothing", None, None, None), "no class or function Nothing"),
-        (("ase.atoms:default", None, None, None), "no class or function"),
+        (("ase.data:chemical_symbols", None, None, None), "no class or function"),
         (("ase.calculators.singlepoint:SinglePointCalculator", None, None, None), "without arguments"),
         (("ase.calculators.emt:EMT", "default", None, "float64"), "--model, --dtype"),
     ],

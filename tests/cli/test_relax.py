@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.io import read, write
 from typer.testing import CliRunner
@@ -80,7 +81,7 @@ def test_crystal_gives_structure_trajectory_and_json(folder):
 
 
 def test_automatic_cell_for_crystals_only(folder):
-    result = run("Cu.cif", "CO.xyz", "POSCAR", "--output-dir", "out")
+    result = run("Cu.cif", "CO.xyz", "POSCAR", "--output-dir", "out", "--fmax", 0.1, "--smax", 1)
     assert result.exit_code == 0, result.output
     cells = [
         json.loads((folder / "out" / f"{name}_relax.json").read_text())["options"]["cell"] for name in ("Cu", "CO")
@@ -114,12 +115,12 @@ def test_options_arrive(folder):
 
 
 def test_all_frames_of_a_trajectory(folder):
-    result = run("two.traj", "--json")
+    result = run("two.traj", "--json", "--fmax", 0.2, "--smax", 1)
     assert result.exit_code == 0, result.output
     records = json.loads(result.stdout)
     assert [record["frame"] for record in records] == [0, 1]
     assert (folder / "two_0000_relaxed.extxyz").exists() and (folder / "two_0001_relax.traj").exists()
-    assert run("two.traj", "--index", "-1", "--output-dir", "last").exit_code == 0
+    assert run("two.traj", "--index", "-1", "--output-dir", "last", "--fixed-cell", "--fmax", 0.2).exit_code == 0
     assert (folder / "last" / "two_relaxed.extxyz").exists()
 
 
@@ -160,6 +161,21 @@ def test_slab_keeps_its_cell_by_default(folder):
     write("slab.extxyz", slab)
     assert run("slab.extxyz").exit_code == 0
     np.testing.assert_allclose(read("slab_relaxed.extxyz").cell.array, slab.cell.array, atol=1e-7)
+
+
+def test_overlaps_are_named_for_every_structure(folder):
+    for name, distance in (("close.xyz", 0.3), ("closer.xyz", 0.2)):
+        write(name, Atoms("Cu2", positions=[[0, 0, 0], [0, 0, distance]]))
+    result = run("close.xyz", "closer.xyz", "CO.xyz", "--steps", 0)
+    assert "close.xyz: warning: 1 pair of atoms overlap: 0 Cu - 1 Cu: 0.300 Å" in result.stderr
+    assert "closer.xyz: warning: 1 pair of atoms overlap: 0 Cu - 1 Cu: 0.200 Å" in result.stderr
+    assert result.stderr.count("overlap") == 2
+
+
+def test_impossible_structure_is_refused(folder):
+    write("flat.extxyz", Atoms("Cu", cell=[3, 3, 0], pbc=True))
+    result = run("flat.extxyz")
+    assert result.exit_code == 1 and "periodic along c, but that cell vector has a length of 0 Å" in result.stdout
 
 
 @pytest.mark.parametrize(

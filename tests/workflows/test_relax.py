@@ -272,6 +272,11 @@ def test_attached_calculator_is_used_and_stored_results_are_not():
     assert result.steps > 0
 
 
+def test_without_a_calculator_the_default_model_is_taken(monkeypatch):
+    monkeypatch.setattr("forcefield.calculator.GNNCalculator", EMT)
+    assert relax(bulk("Cu", a=3.7), cell=True, steps=60).reason == "converged"
+
+
 def test_result_for_json():
     result = relax(strained_crystal(), EMT(), cell=True, symmetry=True)
     plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))

@@ -1,0 +1,90 @@
+"""Radial functions against their closed forms and the smoothness that they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import spherical_jn
+
+from forcefield.nn.radial import BesselBasis, smooth_cutoff
+
+CUTOFF = 4.5
+
+
+def derivatives_at(function, point, order):
+    """Value and derivatives up to an order by automatic differentiation."""
+    x = torch.tensor(point, dtype=torch.float64, requires_grad=True)
+    values = [function(x)]
+    for _ in range(order):
+        values.append(torch.autograd.grad(values[-1], x, create_graph=True)[0])
+    return [float(value.detach()) for value in values]
+
+
+@pytest.mark.parametrize("exponent", [2, 5, 6, 8])
+def test_smooth_cutoff_against_its_defining_conditions(exponent):
+    """The one polynomial 1 + a x^p + b x^(p+1) + c x^(p+2) that vanishes with two derivatives at x = 1."""
+    p = exponent
+    powers = np.array([p, p + 1, p + 2])
+    conditions = np.array([np.ones(3), powers, powers * (powers - 1)])
+    coefficients = np.linalg.solve(conditions, [-1.0, 0.0, 0.0])
+    x = np.linspace(0.0, 0.999, 50)
+    expected = 1 + sum(c * x**n for c, n in zip(coefficients, powers, strict=True))
+    found = smooth_cutoff(torch.from_numpy(x * CUTOFF), CUTOFF, exponent).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_smooth_cutoff_and_two_derivatives_vanish_at_the_cutoff():
+    just_inside = derivatives_at(lambda r: smooth_cutoff(r, CUTOFF), CUTOFF * (1 - 1e-9), 3)
+    np.testing.assert_allclose(just_inside[:3], 0.0, atol=1e-6)
+    assert abs(just_inside[3]) > 1.0  # the third is the first that does not
+    assert derivatives_at(lambda r: smooth_cutoff(r, CUTOFF), 0.0, 2) == [1.0, 0.0, 0.0]
+
+
+def test_smooth_cutoff_is_zero_beyond_and_monotonic_within():
+    r = torch.linspace(0, 2 * CUTOFF, 401, dtype=torch.float64)
+    values = smooth_cutoff(r, CUTOFF)
+    assert not values[r >= CUTOFF].any()
+    assert torch.all(values[r < CUTOFF].diff() <= 0)
+    assert derivatives_at(lambda x: smooth_cutoff(x, CUTOFF), 1.5 * CUTOFF, 2) == [0.0, 0.0, 0.0]
+
+
+def test_smooth_cutoff_with_one_radius_for_each_pair():
+    r = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    radii = torch.tensor([2.0, 5.0, 2.5], dtype=torch.float64)
+    expected = [float(smooth_cutoff(a, float(b))) for a, b in zip(r, radii, strict=True)]
+    assert smooth_cutoff(r, radii).tolist() == expected
+
+
+def test_bessel_functions_are_spherical_bessel_times_the_envelope():
+    """B_n = sqrt(2) n pi j_0(n pi x) u(x), with scipy's j_0."""
+    basis = BesselBasis(CUTOFF, 7)
+    r = np.linspace(0.05, 1.2 * CUTOFF, 60)
+    found = basis(torch.from_numpy(r)).numpy()
+    envelope = smooth_cutoff(torch.from_numpy(r), CUTOFF).numpy()
+    for n in range(1, 8):
+        expected = np.sqrt(2) * n * np.pi * spherical_jn(0, n * np.pi * r / CUTOFF) * envelope
+        np.testing.assert_allclose(found[:, n - 1], expected, atol=1e-11)
+
+
+def test_bessel_functions_without_the_envelope_are_orthonormal():
+    x = (np.arange(20000) + 0.5) / 20000
+    r = torch.from_numpy(x * CUTOFF)
+    waves = (BesselBasis(CUTOFF, 5)(r) / smooth_cutoff(r, CUTOFF)[:, None]).numpy()
+    overlap = np.einsum("rn,rm,r->nm", waves, waves, x**2) / len(x)
+    np.testing.assert_allclose(overlap, np.eye(5), atol=1e-5)
+
+
+@pytest.mark.parametrize("n", range(6))
+def test_bessel_basis_and_two_derivatives_vanish_at_the_cutoff(n):
+    basis = BesselBasis(CUTOFF, 6)
+    inside = derivatives_at(lambda r: basis(r)[n], CUTOFF * (1 - 1e-7), 2)
+    np.testing.assert_allclose(inside, 0.0, atol=1e-4)
+    assert derivatives_at(lambda r: basis(r)[n], CUTOFF * 1.3, 2) == [0.0, 0.0, 0.0]
+
+
+def test_bessel_basis_keeps_shape_and_dtype():
+    basis = BesselBasis(CUTOFF, 4)
+    assert basis(torch.ones(3, 2)).shape == (3, 2, 4)
+    assert basis(torch.ones(2)).dtype == torch.float32
+    assert basis(torch.ones(0)).shape == (0, 4)
