@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 MAX_SKEW = 4.0
 """A search cell longer than this many times its height is replaced by a more compact one of the same lattice."""
+SHORTEST_TRANSLATION = 0.1
+"""Å; a lattice that brings an atom this close to its own image has almost endlessly many neighbours."""
 
 
 class Edges(NamedTuple):
@@ -37,6 +39,9 @@ def find_edges(
         cell: (3, 3) lattice vectors as rows (Å).
         pbc: (3,) periodic axes.
         cutoff: neighbour radius (Å).
+
+    Raises:
+        ValueError: the periodic cell vectors are zero or nearly linearly dependent.
     """
     if len(positions) == 0:
         return Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
@@ -85,13 +90,23 @@ def completed_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray
 def _compact_lattice(
     lattice: NDArray[np.float64], pbc: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A less skewed, right-handed basis of the same lattice, and the integer matrix that makes it."""
+    """A less skewed, right-handed basis of the same lattice, and the integer matrix that makes it.
+
+    Raises:
+        ValueError: the lattice holds a translation that is almost zero.
+    """
     transform = np.eye(3, dtype=np.int64)
     lengths = np.linalg.norm(lattice, axis=1)
     heights = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
     if np.any(lengths > MAX_SKEW * heights):
         transform = _pair_reduction(lattice, pbc)
     compact = transform @ lattice
+    shortest = np.linalg.norm(compact[pbc], axis=1).min(initial=np.inf)
+    if shortest < SHORTEST_TRANSLATION:
+        raise ValueError(
+            f"the periodic cell vectors {lattice[pbc].tolist()} are nearly linearly dependent or zero: their lattice "
+            f"has a translation of {shortest:.2g} Å (at least {SHORTEST_TRANSLATION} Å is needed); correct the cell"
+        )
     if np.linalg.det(compact) < 0:
         axis = int(np.flatnonzero(pbc)[0]) if np.any(pbc) else 0
         transform[axis] *= -1

@@ -25,7 +25,7 @@ def tilted_crystal():
 
 STRUCTURES = {
     "crystal": tilted_crystal(),
-    "left-handed": Atoms("Si", cell=[[0, 2.7, 2.7], [2.7, 2.7, 0], [2.7, 0, 2.7]][::-1], pbc=True),
+    "left-handed": Atoms("Si", cell=[[0, 2.7, 2.7], [2.7, 2.7, 0], [2.7, 0, 2.7]], pbc=True),
     "slab": fcc111("Al", (2, 1, 2), vacuum=5.0),
     "molecule": molecule("CH3OH"),
     "atom": Atoms("Fe"),

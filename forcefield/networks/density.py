@@ -198,7 +198,7 @@ class NeighbourDensity(nn.Module):
         for l, outputs in enumerate(self.outputs):
             moments = basis[l].transpose(1, 2).bmm(vectors).view(n, 2 * l + 1, b, 3, v)
             moments = moments.permute(1, 3, 0, 2, 4).reshape(3 * (2 * l + 1), n * b * v)
-            rows = (getattr(self, f"coupling_{l}") @ moments).view(-1, n, b * v)  # (components, centres, b v)
+            rows = (getattr(self, f"coupling_{l}") @ moments).view(sum(2 * out + 1 for out in outputs), n, b * v)
             for out, part in zip(outputs, rows.split([2 * out + 1 for out in outputs]), strict=True):
                 coupled[out].append(part)
         return [mix(torch.cat(parts, dim=2)) for mix, parts in zip(self.from_vectors, coupled, strict=True)]
@@ -254,7 +254,9 @@ class AtomUpdate(nn.Module):
         components, n, channels = density.shape
         density = density * torch.rsqrt(1 + density.square().mean(dim=(0, 2)))[:, None]
         scale = 1 + self.element_scale(species).view(n, self.spread.shape[1], channels).transpose(0, 1)
-        density = density * (self.spread @ scale.reshape(-1, n * channels)).view(components, n, channels)
+        density = density * (self.spread @ scale.reshape(self.spread.shape[1], n * channels)).view(
+            components, n, channels
+        )
         pairs = self.pair(density, density)
         mixed = torch.cat([mix(torch.cat(pairs[l], dim=2)) for l, mix in enumerate(self.pair_mix)])
         triples = self.triple(density, mixed)

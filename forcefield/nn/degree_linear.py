@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from forcefield.nn.mlp import Linear
+from forcefield.nn.mlp import Linear, normal_parameter
 
 
 class DegreeLinear(nn.Module):
@@ -42,7 +41,7 @@ class SpeciesDegreeLinear(nn.Module):
         super().__init__()
         pairs = zip(channels_in, channels_out, strict=False)
         self.weights = nn.ParameterList(
-            [nn.Parameter(torch.randn(n_species, n_in, n_out) / math.sqrt(n_in)) for n_in, n_out in pairs]
+            [normal_parameter(n_species, n_in, n_out, deviation=1 / math.sqrt(n_in)) for n_in, n_out in pairs]
         )
 
     def forward(self, features: Sequence[Tensor], species: Tensor) -> list[Tensor]:

@@ -8,6 +8,19 @@ import torch
 from torch import Tensor, nn
 
 
+def normal_parameter(*shape: int, deviation: float) -> nn.Parameter:
+    """Normally distributed weights; under ``torch.device("meta")`` only their shape, for a load that fills them.
+
+    (Random numbers on the meta device would make PyTorch import its compiler, which takes seconds.)
+
+    Args:
+        shape: shape of the weights.
+        deviation: standard deviation.
+    """
+    weight = torch.empty(shape)
+    return nn.Parameter(weight if weight.is_meta else weight.normal_(std=deviation))
+
+
 class Linear(nn.Module):
     """``x @ weight``: channel mixing without bias, the same for each component of an equivariant feature.
 
@@ -20,7 +33,7 @@ class Linear(nn.Module):
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_in, n_out) / math.sqrt(max(n_in, 1)))
+        self.weight = normal_parameter(n_in, n_out, deviation=1 / math.sqrt(max(n_in, 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x (..., n_in). Returns: (..., n_out)."""
@@ -38,7 +51,7 @@ class SpeciesEmbedding(nn.Module):
 
     def __init__(self, n_species: int, channels: int, *, scale: float = 1.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_species, channels) * scale)
+        self.weight = normal_parameter(n_species, channels, deviation=scale)
 
     def forward(self, species: Tensor) -> Tensor:
         """Args: species (atoms,) indices. Returns: (atoms, channels)."""

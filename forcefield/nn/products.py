@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from forcefield.nn.equivariant import clebsch_gordan, coupling_paths, register_constant
+
+BLOCK = 4096
+"""Columns (atoms times channels) handled at once, so that their pairs stay in the processor's cache."""
 
 
 class ChannelProduct(nn.Module):
@@ -46,7 +52,7 @@ class ChannelProduct(nn.Module):
             (a, b)
             for a in range(size)
             for b in range(size)
-            if (degree[a], degree[b]) in used and (not symmetric or a <= b)
+            if (degree[a], degree[b]) in used and (not symmetric or a <= b) and (self.l_out != [0] or a == b)
         ]
         return [a for a, _ in pairs], [b for _, b in pairs]
 
@@ -77,8 +83,44 @@ class ChannelProduct(nn.Module):
             L -> list over its paths of (2 L + 1, atoms, channels).
         """
         size, n, channels = x.shape
-        first = self.select_first @ x.reshape(size, n * channels)
-        second = self.select_second @ y.reshape(size, n * channels)
-        rows = (self.coupling @ (first * second)).view(-1, n, channels) if n else x.new_zeros(self.n_rows, 0, channels)
+        flat = (size, n * channels)
+        constants = (self.select_first, self.select_second, self.coupling)
+        rows = _Couple.apply(x.reshape(flat), y.reshape(flat), *constants).view(self.n_rows, n, channels)
         parts = iter(rows.split([2 * out + 1 for out in self.l_out for _ in self.paths[out]]))
         return {out: [next(parts) for _ in self.paths[out]] for out in self.l_out}
+
+
+class _Couple(torch.autograd.Function):
+    """``coupling @ ((select_first @ x) * (select_second @ y))``, the pairs made block by block and never kept.
+
+    Keeping the pairs for the gradient would cost five times the memory of the inputs; they are made again instead.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, select_first: Tensor, select_second: Tensor, coupling: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x, y, select_first, select_second, coupling)
+        first, second = select_first.argmax(1), select_second.argmax(1)
+        rows = x.new_empty(coupling.shape[0], x.shape[1])
+        for start in range(0, x.shape[1], BLOCK):
+            block = slice(start, start + BLOCK)
+            pairs = x[:, block].index_select(0, first).mul_(y[:, block].index_select(0, second))
+            torch.mm(coupling, pairs, out=rows[:, block])
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        x, y, select_first, select_second, coupling = ctx.saved_tensors
+        first, second = select_first.argmax(1), select_second.argmax(1)
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated: all at once, in plain operations
+            weights = coupling.T @ gradient
+            to_x = select_first.T @ (weights * y.index_select(0, second))
+            return to_x, select_second.T @ (weights * x.index_select(0, first)), None, None, None
+        to_x, to_y = torch.empty_like(x), torch.empty_like(y)
+        for start in range(0, x.shape[1], BLOCK):
+            block = slice(start, start + BLOCK)
+            weights = coupling.T @ gradient[:, block]
+            torch.mm(select_first.T, weights * (select_second @ y[:, block]), out=to_x[:, block])
+            torch.mm(select_second.T, weights.mul_(x[:, block].index_select(0, first)), out=to_y[:, block])
+        return to_x, to_y, None, None, None

@@ -112,6 +112,7 @@ def smooth_crystal(subject: Subject) -> CheckResult:
 
 def _smoothness(name: str, limits: Limits, path: Path, grid: np.ndarray) -> CheckResult:
     """Scan a path, narrow the roughest places down, and measure what break is left in the smallest interval."""
+    path = _remembering(path)
     scan = path(list(grid))  # (points, 2)
     starts = [(start, column) for column in (0, 1) for start in _suspects(scan[:, column])]
     intervals = _narrow(
@@ -153,7 +154,7 @@ def _suspects(values: np.ndarray) -> list[int]:
 
 
 def _narrow(path: Path, intervals: np.ndarray, columns: list[int], width: float) -> np.ndarray:
-    """Halve intervals together, keeping the half that bends more, until all are narrower than ``width``.
+    """Halve intervals together, keeping the half that bends most, until all are narrower than ``width``.
 
     Over what is left, the second difference of a break is the break; that of a smooth curve is only its curvature.
 
@@ -163,14 +164,29 @@ def _narrow(path: Path, intervals: np.ndarray, columns: list[int], width: float)
         columns: for each interval, whether the energy (0) or its derivative (1) is looked at.
         width: in Å.
     """
-    rows, fractions = np.arange(len(intervals)), np.linspace(0.0, 1.0, 5)
+    rows, fractions = np.arange(len(intervals)), np.linspace(0.0, 1.0, 9)
     while np.ptp(intervals, axis=1).max() > width:
-        points = intervals[:, :1] + np.ptp(intervals, axis=1)[:, None] * fractions  # (intervals, 5)
-        values = path(list(points.ravel())).reshape(len(intervals), 5, 2)[rows, :, columns]
-        left = np.abs(values[:, 0] - 2 * values[:, 1] + values[:, 2])
-        right = np.abs(values[:, 2] - 2 * values[:, 3] + values[:, 4])
-        intervals = np.where((left > right)[:, None], points[:, [0, 2]], points[:, [2, 4]])
+        points = intervals[:, :1] + np.ptp(intervals, axis=1)[:, None] * fractions  # (intervals, 9)
+        values = path(list(points.ravel())).reshape(len(intervals), 9, 2)[rows, :, columns]
+        bends = np.abs(np.diff(values, n=2))  # (intervals, 7)
+        windows = np.stack([bends[:, k : k + 3].sum(axis=1) for k in (0, 2, 4)])  # left, middle and right half
+        first = 2 * windows.argmax(axis=0)
+        intervals = np.stack([points[rows, first], points[rows, first + 4]], axis=1)
     return intervals
+
+
+def _remembering(path: Path) -> Path:
+    """The same path, computing each position (to 1e-10 Å) once."""
+    known: dict[float, np.ndarray] = {}
+
+    def remembered(positions: Sequence[float]) -> np.ndarray:
+        rounded = [round(float(position), 10) for position in positions]
+        new = list(dict.fromkeys(position for position in rounded if position not in known))
+        if new:
+            known.update(zip(new, path(new), strict=True))
+        return np.array([known[position] for position in rounded])
+
+    return remembered
 
 
 def conserved_energy(subject: Subject) -> CheckResult:

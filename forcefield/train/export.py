@@ -63,7 +63,7 @@ def export(run: Run, folder: str | os.PathLike[str], about: About) -> Path:
         )
     model = load_model(folder)
     text = card(about.name, model.config)
-    Path(folder, CARD).write_text(text)
+    Path(folder, CARD).write_text(text, encoding="utf-8")
     return Path(folder)
 
 

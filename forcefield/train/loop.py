@@ -122,6 +122,14 @@ class Run:
         save_checkpoint(self.config.output / CHECKPOINT, state)
 
     def _restore(self, state: dict) -> None:
+        stored = TrainConfig(**state["config"])
+        fixed = ("network", "hyperparameters", "optimizer", "seed", "slots", "dtype")
+        changed = [name for name in fixed if getattr(stored, name) != getattr(self.config, name)]
+        if changed:
+            raise ValueError(
+                f"{self.config.output / CHECKPOINT} belongs to a run with other settings of {', '.join(changed)}; "
+                "give another output folder, or the settings of that run"
+            )
         trained = dict(self.potential.named_parameters())
         with torch.no_grad():
             for name, value in state["model"].items():
@@ -136,11 +144,21 @@ class Run:
 def train(config: TrainConfig) -> Run:
     """Train until the run is finished; called again after a kill it goes on from the last checkpoint."""
     run = Run(config)
-    log = (config.output / "log.jsonl").open("a")
+    with (config.output / "log.jsonl").open("a", encoding="utf-8") as log:
+        _train(run, log)
+        result = run.validate()
+        _write(log, run, "result", result["all"])
+    (config.output / "validation.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return run
+
+
+def _train(run: Run, log: TextIO) -> None:
+    """Steps, log lines, checkpoints and quick validations, up to the end of the run."""
+    config = run.config
+    clock = time.process_time if config.clock == "cpu" else time.perf_counter
     mean: dict[str, list[float]] = {}
     next_save = run.seconds + 60 * config.checkpoint_minutes
     batches = run.batches()
-    clock = time.process_time if config.clock == "cpu" else time.perf_counter
     while run.progress < 1:
         start = clock()
         for name, value in run.update(next(batches)).items():
@@ -154,11 +172,6 @@ def train(config: TrainConfig) -> Run:
             next_save = run.seconds + 60 * config.checkpoint_minutes
             _write(log, run, "validation", run.validate(config.validation_batches)["all"])
     run.save()
-    result = run.validate()
-    _write(log, run, "result", result["all"])
-    (config.output / "validation.json").write_text(json.dumps(result, indent=1))
-    log.close()
-    return run
 
 
 def _write(log: TextIO, run: Run, event: str, values: dict[str, float]) -> None:

@@ -28,8 +28,8 @@ def measure(
         device: where to compute.
 
     Returns:
-        kind of frame ("all" for the total) -> "frames", and for each label its ``_mae``, ``_rmse`` and (energy and
-        forces) ``_median``: energy in eV/atom, forces per component in eV/Å, stress per component in eV/Å^3,
+        kind of frame ("all" for the total) -> "frames", and for each label its ``_mae``, ``_rmse`` and
+        ``_median``: energy in eV/atom, forces per component in eV/Å, stress per component in eV/Å^3,
         atomic energies in eV.
     """
     collected: dict[str, dict[str, list[NDArray[np.float64]]]] = {}

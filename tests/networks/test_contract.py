@@ -21,7 +21,7 @@ SMALL = {
         "hidden": 8,
     },
     "mace": {"cutoff": 4.0, "channels": 4, "n_radial": 4, "radial_hidden": (8,), "readout_hidden": 4},
-    "nequip": {"cutoff": 4.0, "channels": 4, "n_radial": 4, "radial_hidden": (8,)},
+    "nequip": {"cutoff": 4.0, "channels": (6, 4, 3), "n_radial": 4, "radial_hidden": (8,)},
 }
 """Hyperparameters that keep every part of the architecture and make it quick."""
 
