@@ -74,6 +74,10 @@ def load_batch(store: FrameStore, frames: Sequence[int] | NDArray[np.int64]) -> 
     return graph, labels
 
 
+FEWEST_SLOTS = 16
+"""Neighbours that an atom counts for at least: hundreds of dimers in one batch would have too little say."""
+
+
 def plan_batches(store: FrameStore, slots: int, *, seed: int, window: int = 4096) -> list[NDArray[np.int64]]:
     """Divide all frames into batches of at most ``slots`` padded edges (atoms times the most neighbours of one atom).
 
@@ -89,7 +93,7 @@ def plan_batches(store: FrameStore, slots: int, *, seed: int, window: int = 4096
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(store))
     n_atoms = np.asarray(store.arrays["n_atoms"], dtype=np.int64)
-    most = np.maximum(np.asarray(store.arrays["max_neighbours"], dtype=np.int64), 1)
+    most = np.maximum(np.asarray(store.arrays["max_neighbours"], dtype=np.int64), FEWEST_SLOTS)
     batches = []
     for start in range(0, len(order), window):
         chosen = order[start : start + window]

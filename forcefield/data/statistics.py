@@ -28,8 +28,8 @@ def read_element_energies(path: str | Path) -> dict[int, float]:
 def bound_energies(store: FrameStore, isolated: dict[int, float]) -> tuple[dict[int, float], float]:
     """Mean energy of each element's bound atoms relative to the free atom, and the spread that is left.
 
-    From the teacher's atomic energies where the store has them; else by least squares on total energies with a ridge
-    of one atom per element towards zero, which settles elements that always occur together.
+    From a teacher's atomic energies where the store has some for every element; else by least squares on total
+    energies with a weak ridge towards zero, which settles elements that always occur together.
 
     Returns:
         atomic number -> eV, and the root mean square of the rest per atom (eV).
@@ -45,11 +45,12 @@ def bound_energies(store: FrameStore, isolated: dict[int, float]) -> tuple[dict[
     free[list(isolated)] = list(isolated.values())
     atomic = np.asarray(store.arrays["atomic_energies"], dtype=float)
     labelled = ~np.isnan(atomic)
-    if labelled.all():
-        relative = atomic - free[numbers]
-        counts = np.maximum(np.bincount(numbers, minlength=119), 1)
-        mean = np.bincount(numbers, relative, minlength=119) / counts
-        rest = relative - mean[numbers]
+    counts = np.bincount(numbers[labelled], minlength=119)
+    if counts[store.elements].all():
+        known = numbers[labelled]
+        relative = atomic[labelled] - free[known]
+        mean = np.bincount(known, relative, minlength=119) / np.maximum(counts, 1)
+        rest = relative - mean[known]
     else:
         mean, rest = _least_squares(store, numbers, free)
     return {z: float(mean[z]) for z in store.elements}, float(np.sqrt(np.mean(rest**2)))

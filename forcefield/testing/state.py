@@ -61,7 +61,7 @@ def leaves_atoms(subject: Subject) -> CheckResult:
     changed: list[str] = []
     for name, atoms in subject.structures.named():
         given = atoms.copy()
-        given.positions[0] += 2.5 * given.cell.array[0] * given.pbc[0]
+        given.positions[0] += 3.0 * given.cell.array[0] * given.pbc[0]
         given.info["note"] = {"kept": [1, 2]}
         given.new_array("label", np.arange(len(given)))
         given.set_constraint(FixAtoms([0]))
