@@ -216,14 +216,14 @@ class GNNCalculator(Calculator):
     @staticmethod
     def _refuse_stress(atoms: ase.Atoms) -> None:
         raise PropertyNotImplementedError(
-            f"the stress needs a volume, but the structure is periodic only along {_axes(atoms)}; "
+            f"the stress needs a volume, but the structure is {_periodicity(atoms)}; "
             "set atoms.pbc = True if the cell is that of a crystal"
         )
 
 
-def _axes(atoms: ase.Atoms) -> str:
+def _periodicity(atoms: ase.Atoms) -> str:
     names = [name for name, periodic in zip("abc", atoms.pbc, strict=True) if periodic]
-    return ", ".join(names) if names else "no axis"
+    return f"periodic only along {' and '.join(names)}" if names else "not periodic along any axis"
 
 
 def resolve_device(device: str) -> torch.device:

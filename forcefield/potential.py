@@ -97,7 +97,7 @@ class Potential(nn.Module):
         return descriptors, self._assemble(graph, vectors, network)
 
     def _assemble(self, graph: Graph, vectors: Tensor, network: Tensor) -> Tensor:
-        distance = (vectors * vectors).sum(1).sqrt()
+        distance = torch.linalg.vector_norm(vectors, dim=1)
         contacts = scatter_sum(smooth_cutoff(distance, self.cutoff), graph.edge_index[0], graph.n_local)
         numbers = graph.numbers[: graph.n_local]
         saturation = -torch.expm1(-contacts)

@@ -134,7 +134,7 @@ class EdgeBasis(nn.Module):
         """Args: vectors (edges, 3). Returns: list over l of (centres, slots, (2l+1) n_radial), zero in empty slots."""
         beyond = vectors.new_tensor([2 * self.radial.cutoff, 0.0, 0.0])
         padded = table.pad(vectors, beyond)  # (centres, slots, 3)
-        distance = (padded * padded).sum(-1).sqrt()  # (centres, slots)
+        distance = torch.linalg.vector_norm(padded, dim=-1)  # (centres, slots)
         radial = self.radial(distance) * self.scale
         harmonics = self.angular(padded / distance[..., None])
         return [radial] + [(y[..., :, None] * radial[..., None, :]).flatten(-2) for y in harmonics[1:]]
@@ -260,10 +260,9 @@ class AtomUpdate(nn.Module):
         pairs = self.pair(density, density)
         mixed = torch.cat([mix(torch.cat(pairs[l], dim=2)) for l, mix in enumerate(self.pair_mix)])
         triples = self.triple(density, mixed)
-        invariants = [density[0], *(p[0] for p in pairs[0]), *(t[0] for t in triples[0])]
+        invariants = [density[:1], *pairs[0], *triples[0]] + ([] if scalars is None else [scalars[None]])
         silu = nn.functional.silu
-        inputs = torch.cat(invariants + ([] if scalars is None else [scalars]), dim=1)
-        hidden = silu(self.hidden(inputs) + self.element_bias(species))
+        hidden = silu(self.hidden(torch.cat(invariants, dim=2)[0]) + self.element_bias(species))
         hidden = silu(self.hidden2(hidden) + self.bias2)
         new = self.scalars(hidden) if scalars is None else scalars + self.scalars(hidden)
         energies = self.energy(hidden)[:, 0]

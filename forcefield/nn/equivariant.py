@@ -31,41 +31,29 @@ def register_constant(module: nn.Module, name: str, shape: tuple[int, ...], comp
     module.register_buffer(name, torch.from_numpy(value.copy()).to(placeholder.device))
 
 
-def monomials(vectors: Tensor, degree: int) -> list[Tensor]:
-    """All products of ``degree`` components of the vectors, in the order xx xy xz yy yz zz and so on.
-
-    Args:
-        vectors: (..., 3).
-        degree: 0 to any.
-
-    Returns:
-        (degree + 1)(degree + 2) / 2 tensors of shape (...).
-    """
-    if degree == 0:
-        return [torch.ones_like(vectors[..., 0])]
-    x, y, z = vectors.unbind(-1)
-    previous = monomials(vectors, degree - 1)
-    n = len(previous)
-    with_y = n - degree  # products without x stand at the end: degree of them, starting here
-    return [x * m for m in previous] + [y * m for m in previous[with_y:]] + [z * previous[-1]]
+def tensor_power(power: Tensor, vectors: Tensor) -> Tensor:
+    """One more outer product: (..., 3^l) times (..., 3) -> (..., 3^(l+1)), last index fastest."""
+    return (power[..., :, None] * vectors[..., None, :]).flatten(-2)
 
 
 def harmonic_coefficients(degree: int) -> np.ndarray:
-    """Real spherical harmonics as polynomials: ``Y_l(v) = monomials(v, l) @ coefficients`` for unit vectors v.
+    """Real spherical harmonics as polynomials: ``Y_l(v) = (v (x) ... (x) v) @ coefficients`` for unit vectors v.
 
     e3nn's order of components and "component" normalisation (``|Y_l|^2 = 2l + 1``).
 
     Returns:
-        (monomials, 2 l + 1), float64.
+        (3^l, 2 l + 1), float64, symmetric in the l factors.
     """
     from e3nn import o3
 
-    points = np.random.default_rng(0).normal(size=(40, 3))
+    points = np.random.default_rng(0).normal(size=(60 + 3**degree, 3))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     vectors = torch.from_numpy(points)
     target = o3.spherical_harmonics(degree, vectors, normalize=False, normalization="component").numpy()
-    design = torch.stack(monomials(vectors, degree), dim=-1).numpy()
-    coefficients = np.linalg.lstsq(design, target, rcond=None)[0]
+    power = vectors
+    for _ in range(degree - 1):
+        power = tensor_power(power, vectors)
+    coefficients = np.linalg.lstsq(power.numpy(), target, rcond=1e-10)[0]
     coefficients[np.abs(coefficients) < 1e-12] = 0.0
     return coefficients
 
@@ -97,7 +85,7 @@ class SphericalHarmonics(nn.Module):
         super().__init__()
         self.lmax = lmax
         for degree in range(2, lmax + 1):
-            shape = ((degree + 1) * (degree + 2) // 2, 2 * degree + 1)
+            shape = (3**degree, 2 * degree + 1)
             register_constant(self, f"coefficients_{degree}", shape, partial(harmonic_coefficients, degree))
 
     def forward(self, unit_vectors: Tensor) -> list[Tensor]:
@@ -105,7 +93,8 @@ class SphericalHarmonics(nn.Module):
         harmonics = [torch.ones_like(unit_vectors[..., :1])]
         if self.lmax >= 1:
             harmonics.append(unit_vectors * 3**0.5)
+        power = unit_vectors
         for degree in range(2, self.lmax + 1):
-            coefficients = getattr(self, f"coefficients_{degree}")
-            harmonics.append(torch.stack(monomials(unit_vectors, degree), dim=-1) @ coefficients)
+            power = tensor_power(power, unit_vectors)
+            harmonics.append(power @ getattr(self, f"coefficients_{degree}"))
         return harmonics

@@ -37,6 +37,8 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x (..., n_in). Returns: (..., n_out)."""
+        if x.dim() == 2:
+            return torch.mm(x, self.weight)
         return torch.mm(x.reshape(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], self.weight.shape[1])
 
 

@@ -29,6 +29,8 @@ class ChannelProduct(nn.Module):
     select_first: Tensor
     select_second: Tensor
     coupling: Tensor
+    first_index: Tensor
+    second_index: Tensor
 
     def __init__(self, lmax: int, l_out: list[int], *, symmetric: bool = False) -> None:
         super().__init__()
@@ -41,6 +43,9 @@ class ChannelProduct(nn.Module):
         self.first, self.second = self._component_pairs(size, symmetric)
         register_constant(self, "select_first", (len(self.first), size), lambda: np.eye(size)[self.first])
         register_constant(self, "select_second", (len(self.second), size), lambda: np.eye(size)[self.second])
+        indices = {"first_index": self.first, "second_index": self.second}
+        for name, index in indices.items():
+            self.register_buffer(name, torch.tensor(index, device="cpu"), persistent=False)
         self.n_rows = sum((2 * out + 1) * len(self.paths[out]) for out in l_out)
         register_constant(self, "coupling", (self.n_rows, len(self.first)), lambda: self._coupling(symmetric))
 
@@ -84,8 +89,7 @@ class ChannelProduct(nn.Module):
         """
         size, n, channels = x.shape
         flat = (size, n * channels)
-        constants = (self.select_first, self.select_second, self.coupling)
-        rows = _Couple.apply(x.reshape(flat), y.reshape(flat), *constants).view(self.n_rows, n, channels)
+        rows = _Couple.apply(x.reshape(flat), y.reshape(flat), self).view(self.n_rows, n, channels)
         parts = iter(rows.split([2 * out + 1 for out in self.l_out for _ in self.paths[out]]))
         return {out: [next(parts) for _ in self.paths[out]] for out in self.l_out}
 
@@ -97,30 +101,31 @@ class _Couple(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor, select_first: Tensor, select_second: Tensor, coupling: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(x, y, select_first, select_second, coupling)
-        first, second = select_first.argmax(1), select_second.argmax(1)
-        rows = x.new_empty(coupling.shape[0], x.shape[1])
+    def forward(ctx: Any, x: Tensor, y: Tensor, product: ChannelProduct) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.product = product
+        rows = x.new_empty(product.n_rows, x.shape[1])
         for start in range(0, x.shape[1], BLOCK):
             block = slice(start, start + BLOCK)
-            pairs = x[:, block].index_select(0, first).mul_(y[:, block].index_select(0, second))
-            torch.mm(coupling, pairs, out=rows[:, block])
+            pairs = x[:, block].index_select(0, product.first_index)
+            pairs *= y[:, block].index_select(0, product.second_index)
+            torch.mm(product.coupling, pairs, out=rows[:, block])
         return rows
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        x, y, select_first, select_second, coupling = ctx.saved_tensors
-        first, second = select_first.argmax(1), select_second.argmax(1)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, y = ctx.saved_tensors
+        product = ctx.product
+        first, second = product.first_index, product.second_index
+        to_first, to_second, transposed = product.select_first.T, product.select_second.T, product.coupling.T
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated: all at once, in plain operations
-            weights = coupling.T @ gradient
-            to_x = select_first.T @ (weights * y.index_select(0, second))
-            return to_x, select_second.T @ (weights * x.index_select(0, first)), None, None, None
+            weights = transposed @ gradient
+            to_x = to_first @ (weights * y.index_select(0, second))
+            return to_x, to_second @ (weights * x.index_select(0, first)), None
         to_x, to_y = torch.empty_like(x), torch.empty_like(y)
         for start in range(0, x.shape[1], BLOCK):
             block = slice(start, start + BLOCK)
-            weights = coupling.T @ gradient[:, block]
-            torch.mm(select_first.T, weights * (select_second @ y[:, block]), out=to_x[:, block])
-            torch.mm(select_second.T, weights.mul_(x[:, block].index_select(0, first)), out=to_y[:, block])
-        return to_x, to_y, None, None, None
+            weights = transposed @ gradient[:, block]
+            torch.mm(to_first, weights * y[:, block].index_select(0, second), out=to_x[:, block])
+            torch.mm(to_second, weights.mul_(x[:, block].index_select(0, first)), out=to_y[:, block])
+        return to_x, to_y, None

@@ -21,11 +21,10 @@ def smooth_cutoff(distance: Tensor, cutoff: float | Tensor, exponent: int = 6) -
     References:
         Gasteiger, Gross, Günnemann, ICLR 2020, arXiv:2003.03123, eq. 8.
     """
-    x = distance / cutoff
+    x = (distance / cutoff).clamp(max=1.0)  # the polynomial is zero at one, with its derivatives
     p = float(exponent)
     power = x**exponent
-    value = 1 + power * (-(p + 1) * (p + 2) / 2 + x * (p * (p + 2) - x * (p * (p + 1) / 2)))
-    return torch.where(x < 1, value, torch.zeros_like(value))
+    return 1 + power * (-(p + 1) * (p + 2) / 2 + x * (p * (p + 2) - x * (p * (p + 1) / 2)))
 
 
 class BesselBasis(nn.Module):
@@ -42,13 +41,16 @@ class BesselBasis(nn.Module):
         Gasteiger, Gross, Günnemann, ICLR 2020, arXiv:2003.03123, eq. 7 and 8.
     """
 
+    waves: Tensor
+
     def __init__(self, cutoff: float, n_functions: int = 8, exponent: int = 6) -> None:
         super().__init__()
         self.cutoff, self.n_functions, self.exponent = float(cutoff), n_functions, exponent
+        waves = math.pi * torch.arange(1, n_functions + 1, dtype=torch.float64, device="cpu")
+        self.register_buffer("waves", waves, persistent=False)
 
     def forward(self, distance: Tensor) -> Tensor:
         """Args: distance of any shape (Å). Returns: (..., n_functions)."""
         x = distance / self.cutoff
-        waves = torch.arange(1, self.n_functions + 1, dtype=distance.dtype, device=distance.device) * math.pi
         amplitude = math.sqrt(2.0) * smooth_cutoff(distance, self.cutoff, self.exponent) / x
-        return torch.sin(x[..., None] * waves) * amplitude[..., None]
+        return torch.sin(x[..., None] * self.waves.to(x.dtype)) * amplitude[..., None]

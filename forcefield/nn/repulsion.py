@@ -39,6 +39,8 @@ class Repulsion(nn.Module):
         i, j = edge_index
         reach = self.radius[numbers[i]] + self.radius[numbers[j]]
         close = torch.nonzero(distance.detach() < reach)[:, 0]
+        if close.shape[0] == 0:
+            return distance.new_zeros(n_local)
         r, reach = distance[close], reach[close]
         z_i, z_j = numbers[i[close]].to(r.dtype), numbers[j[close]].to(r.dtype)
         x = r * (z_i**0.23 + z_j**0.23) / (0.8854 * BOHR)
