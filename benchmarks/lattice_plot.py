@@ -13,13 +13,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = {
-    "ionic": "#1f5fa8",
-    "covalent": "#2c8a4b",
-    "metallic": "#b0751a",
-    "layered": "#b53b52",
-    "molecular": "#7b4fa3",
-}
+COLOURS = {"compound": "#1f5fa8", "metal": "#b0751a", "layered": "#b53b52", "molecular": "#2c8a4b"}
 
 
 def main() -> None:
