@@ -10,7 +10,8 @@ import typer
 from forcefield.cli.options import AsJson
 from forcefield.cli.report import fail, one_line_errors, print_json, print_table
 
-NUMERIC = ("parameters", "elements", "cutoff Å")
+FIGURES = ("energy meV/atom", "forces meV/Å", "stress GPa")
+NUMERIC = ("parameters", "elements", "cutoff Å", "trained h", *FIGURES)
 COLUMNS = ("model", "network", *NUMERIC, "licence")
 
 
@@ -34,19 +35,29 @@ def models(
         return
     print_table(COLUMNS, [_row(model) for model in installed], numeric=NUMERIC)
     for model in installed:
-        shown = model if name is not None else {"errors": model.get("errors", {})}
         typer.echo(f"\n{model['name']}: {len(model['elements'])} elements: {' '.join(model['elements'])}")
-        for key, value in _flatten(shown):
+        for key, value in _flatten(model if name is not None else {}):
             typer.echo(f"  {key}: {value}")
+    if name is None:
+        typer.echo("\nErrors are mean absolute ones against the labels of unseen materials, from each model's card;")
+        typer.echo("`forcefield models NAME` says what the labels are.")
 
 
 def _row(model: Mapping[str, Any]) -> list[str]:
+    from forcefield.units import GPA
+
+    errors = model.get("validation", {}).get("errors", {}).get("all", {})
+    minutes = model.get("training", {}).get("minutes")
+    kinds = (("energy_mae", 1000.0, 0), ("forces_mae", 1000.0, 0), ("stress_mae", 1 / GPA, 2))
+    figures = [f"{errors[key] * factor:.{digits}f}" if key in errors else "-" for key, factor, digits in kinds]
     return [
         f"{model['name']}{' *' if model.get('default') else ''}",
         str(model["network"]),
         f"{model['parameters']:,}",
         str(len(model["elements"])),
         f"{model['cutoff']:g}",
+        "-" if minutes is None else f"{minutes / 60:.1f}",
+        *figures,
         str(model.get("licence", "-")),
     ]
 

@@ -87,7 +87,8 @@ def card(name, **more):
         "elements": ["H", "O"],
         "cutoff": 5.0,
         "licence": "MIT",
-        "errors": {"validation": {"energy (meV/atom)": 31.25, "forces (meV/Å)": 92.0}},
+        "training": {"minutes": 90.0},
+        "validation": {"errors": {"all": {"energy_mae": 0.0312, "forces_mae": 0.0921, "stress_mae": 0.006241509}}},
         "isolated_energies": {"H": -1.0, "O": -2.0},
         **more,
     }
@@ -99,7 +100,9 @@ def test_models_shows_the_figures_of_the_card(monkeypatch):
     )
     text = run("models").stdout
     assert "alpha *" in text and "123,456" in text and "6" in text
-    assert "validation, energy (meV/atom): 31.25" in text and "H O" in text
+    assert "H O" in text
+    figures = next(line for line in text.splitlines() if line.startswith("alpha")).split()
+    assert figures[-5:] == ["1.5", "31", "92", "1.00", "MIT"]  # hours, meV/atom, meV/Å, GPa
     one = run("models", "beta").stdout
     assert "alpha" not in one and "cutoff: 6" in one and "isolated" not in one
     assert [model["name"] for model in json.loads(run("models", "--json").stdout)] == ["alpha", "beta"]
