@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -104,10 +103,10 @@ class DensityNetwork(nn.Module):
         species = self.species(graph.numbers)  # (atoms,)
         centre = species[: graph.n_local]
         table = neighbour_table(graph.edge_index, graph.n_local)
-        basis = self.edges(vectors.to(self.sender.weight.dtype), table)  # per degree (centres, slots, (2l+1) b)
+        basis = self.edges(vectors.to(self.sender.weight.dtype), table)  # (centres, slots, (lmax+1)^2 b)
         scalars_j, vectors_j = table.gather(self.sender(species)), None
         scalars: Tensor | None = None
-        energies = basis[0].new_zeros(graph.n_local)
+        energies = basis.new_zeros(graph.n_local)
         for k, (gather, update) in enumerate(zip(self.densities, self.updates, strict=True)):
             density = gather(basis, scalars_j, vectors_j)  # ((lmax+1)^2, centres, channels)
             scalars, vectors_i, energy = update(density, scalars, centre)
@@ -122,7 +121,7 @@ class DensityNetwork(nn.Module):
 
 
 class EdgeBasis(nn.Module):
-    """``B_b(r) Y_lm(r)`` of every edge in the padded layout, one tensor per degree with columns ordered (m, b)."""
+    """``B_b(r) Y_lm(r)`` of every edge in the padded layout, columns ordered (lm, b)."""
 
     def __init__(self, cutoff: float, n_radial: int, lmax: int, *, scale: float) -> None:
         super().__init__()
@@ -130,14 +129,14 @@ class EdgeBasis(nn.Module):
         self.angular = SphericalHarmonics(lmax)
         self.scale = scale
 
-    def forward(self, vectors: Tensor, table: NeighbourTable) -> list[Tensor]:
-        """Args: vectors (edges, 3). Returns: list over l of (centres, slots, (2l+1) n_radial), zero in empty slots."""
+    def forward(self, vectors: Tensor, table: NeighbourTable) -> Tensor:
+        """Args: vectors (edges, 3). Returns: (centres, slots, (lmax+1)^2 n_radial), zero in empty slots."""
         beyond = vectors.new_tensor([2 * self.radial.cutoff, 0.0, 0.0])
         padded = table.pad(vectors, beyond)  # (centres, slots, 3)
         distance = torch.linalg.vector_norm(padded, dim=-1)  # (centres, slots)
         radial = self.radial(distance) * self.scale
-        harmonics = self.angular(padded / distance[..., None])
-        return [radial] + [(y[..., :, None] * radial[..., None, :]).flatten(-2) for y in harmonics[1:]]
+        harmonics = torch.cat(self.angular(padded / distance[..., None]), dim=-1)  # (centres, slots, (lmax+1)^2)
+        return (harmonics[..., :, None] * radial[..., None, :]).flatten(-2)
 
 
 class NeighbourDensity(nn.Module):
@@ -151,6 +150,9 @@ class NeighbourDensity(nn.Module):
         channels: channels of A.
     """
 
+    coupling: Tensor
+    collect: Tensor
+
     def __init__(self, lmax: int, n_radial: int, n_scalars: int, n_vectors: int, channels: int) -> None:
         super().__init__()
         self.lmax, self.n_radial, self.n_vectors, self.channels = lmax, n_radial, n_vectors, channels
@@ -158,50 +160,55 @@ class NeighbourDensity(nn.Module):
         if not n_vectors:
             return
         degrees = list(range(lmax + 1))
-        self.outputs = [[out for out in degrees if coupling_paths([l], [1], out)] for l in degrees]
-        for l, outputs in enumerate(self.outputs):
-            rows = sum(2 * out + 1 for out in outputs)
-            register_constant(self, f"coupling_{l}", (rows, 3 * (2 * l + 1)), partial(self._coupling, l))
-        self.from_vectors = nn.ModuleList(
-            [Linear(n_radial * n_vectors * len(coupling_paths(degrees, [1], out)), channels) for out in degrees]
-        )
+        self.paths = [(out, l) for out in degrees for l, _ in coupling_paths(degrees, [1], out)]
+        rows, components = sum(2 * out + 1 for out, _ in self.paths), (lmax + 1) ** 2
+        register_constant(self, "coupling", (rows, 3 * components), self._coupling)
+        register_constant(self, "collect", (components, rows), self._collect)
+        n_paths = [sum(out == degree for out, _ in self.paths) for degree in degrees]
+        self.from_vectors = nn.ModuleList([Linear(n_radial * n_vectors * n, channels) for n in n_paths])
 
-    def _coupling(self, l: int) -> NDArray[np.float64]:
-        """Rows: components of every output degree; columns: (m of Y_l, m of the vector)."""
-        blocks = [clebsch_gordan(l, 1, out).reshape(-1, 2 * out + 1).T for out in self.outputs[l]]
+    def _coupling(self) -> NDArray[np.float64]:
+        """Rows: components of each path (degree out, degree l of Y); columns: (lm of Y, m of the vector)."""
+        blocks = []
+        for out, l in self.paths:
+            block = np.zeros((2 * out + 1, (self.lmax + 1) ** 2, 3))
+            block[:, l**2 : (l + 1) ** 2] = clebsch_gordan(l, 1, out).transpose(2, 0, 1)
+            blocks.append(block.reshape(2 * out + 1, -1))
         return np.concatenate(blocks)
 
-    def forward(self, basis: list[Tensor], scalars: Tensor, vectors: Tensor | None) -> Tensor:
+    def _collect(self) -> NDArray[np.float64]:
+        """Adds the paths of one degree."""
+        component = [out**2 + m for out, _ in self.paths for m in range(2 * out + 1)]
+        return np.eye((self.lmax + 1) ** 2)[:, component]
+
+    def forward(self, basis: Tensor, scalars: Tensor, vectors: Tensor | None) -> Tensor:
         """Sum over neighbours.
 
         Args:
-            basis: per degree (centres, slots, (2l+1) b).
+            basis: (centres, slots, (lmax+1)^2 b).
             scalars: (centres, slots, n_scalars).
             vectors: (centres, slots, 3 n_vectors), components outermost, or None.
 
         Returns:
             ((lmax+1)^2, centres, channels), components first.
         """
-        n = scalars.shape[0]
-        width = self.n_radial * scalars.shape[2]
-        density = []
-        for l, mix in enumerate(self.from_scalars):
-            moments = basis[l].transpose(1, 2).bmm(scalars)  # (centres, (2l+1) b, n_scalars)
-            density.append(mix(moments.view(n, 2 * l + 1, width)).transpose(0, 1))
-        if vectors is not None:
-            density = [a + b for a, b in zip(density, self._from_vectors(basis, vectors), strict=True)]
-        return torch.cat(density)
+        n, components = scalars.shape[0], (self.lmax + 1) ** 2
+        moments = basis.transpose(1, 2).bmm(scalars).view(n, components, self.n_radial * scalars.shape[2])
+        weights = [mix.get_parameter("weight").expand(2 * l + 1, -1, -1) for l, mix in enumerate(self.from_scalars)]
+        density = moments.transpose(0, 1).bmm(torch.cat(weights))
+        return density if vectors is None else density + self._from_vectors(basis, vectors)
 
-    def _from_vectors(self, basis: list[Tensor], vectors: Tensor) -> list[Tensor]:
+    def _from_vectors(self, basis: Tensor, vectors: Tensor) -> Tensor:
         n, b, v = vectors.shape[0], self.n_radial, self.n_vectors
-        coupled: list[list[Tensor]] = [[] for _ in basis]
-        for l, outputs in enumerate(self.outputs):
-            moments = basis[l].transpose(1, 2).bmm(vectors).view(n, 2 * l + 1, b, 3, v)
-            moments = moments.permute(1, 3, 0, 2, 4).reshape(3 * (2 * l + 1), n * b * v)
-            rows = (getattr(self, f"coupling_{l}") @ moments).view(sum(2 * out + 1 for out in outputs), n, b * v)
-            for out, part in zip(outputs, rows.split([2 * out + 1 for out in outputs]), strict=True):
-                coupled[out].append(part)
-        return [mix(torch.cat(parts, dim=2)) for mix, parts in zip(self.from_vectors, coupled, strict=True)]
+        moments = basis.transpose(1, 2).bmm(vectors).view(n, (self.lmax + 1) ** 2, b, 3, v)
+        moments = moments.permute(1, 3, 0, 2, 4).reshape(self.coupling.shape[1], n * b * v)
+        rows = (self.coupling @ moments).view(self.coupling.shape[0], n, b * v)  # components of the paths
+        of_paths = [
+            part for mix in self.from_vectors for part in mix.get_parameter("weight").view(-1, 1, b * v, self.channels)
+        ]
+        weights = [part.expand(2 * out + 1, -1, -1) for (out, _), part in zip(self.paths, of_paths, strict=True)]
+        mixed = rows.bmm(torch.cat(weights)).view(rows.shape[0], n * self.channels)
+        return (self.collect @ mixed).view((self.lmax + 1) ** 2, n, self.channels)
 
 
 class AtomUpdate(nn.Module):
