@@ -93,7 +93,8 @@ def main() -> None:
         validation_batches=40,
         log_every=500,
     )
-    export(train(config), options.export, ABOUT)
+    run = train(config)
+    export(run, options.export, ABOUT, errors=run.result)
 
 
 def parse() -> argparse.Namespace:

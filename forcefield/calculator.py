@@ -15,6 +15,7 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
+from forcefield.compiled import CompiledPotential
 from forcefield.derivatives import evaluate, hessian
 from forcefield.graph import Graph, graph_from_atoms
 from forcefield.models import load_model
@@ -43,6 +44,8 @@ class GNNCalculator(Calculator):
             energies and sums are in float64 either way.
         skin: extra radius (Å) of the neighbour list, which is built anew only when an atom may have crossed it;
             0 builds it at every step.
+        compile: let PyTorch compile the network at the first call (`forcefield.compiled`): twice as fast from then on,
+            most of all for small structures; needs a C++ compiler and from half a minute to minutes.
         check_overlaps: warn once (`OverlapWarning`) when atoms are closer than half the sum of covalent radii.
 
     Raises:
@@ -61,6 +64,7 @@ class GNNCalculator(Calculator):
         device: str = "auto",
         dtype: Literal["float32", "float64"] = "float32",
         skin: float = 0.5,
+        compile: bool = False,
         check_overlaps: bool = True,
     ) -> None:
         super().__init__()
@@ -71,15 +75,17 @@ class GNNCalculator(Calculator):
         self._device = resolve_device(device)
         self.model = load_model(model, device=self._device, dtype=DTYPES[dtype])
         self._dtype, self._skin, self._check_overlaps = dtype, float(skin), check_overlaps
+        self._compile = compile
         self._reset_cache()
 
     def _reset_cache(self) -> None:
         self._neighbours = SkinList(self.model.potential.cutoff, self._skin)
+        self._compiled = CompiledPotential(self.model.potential) if self._compile else None
         self._lock = threading.RLock()
         self._overlap_warned = False
 
     def __getstate__(self) -> dict[str, Any]:
-        transient = ("_neighbours", "_lock", "_overlap_warned")
+        transient = ("_neighbours", "_compiled", "_lock", "_overlap_warned")
         return {name: value for name, value in self.__dict__.items() if name not in transient}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -140,7 +146,7 @@ class GNNCalculator(Calculator):
         structure = self._structure(None)
         graph = self.graph(structure)
         self._warn_of_overlaps(structure, graph)
-        prediction = evaluate(self.model.potential, graph.to(self._device))
+        prediction = evaluate(self.model.potential, graph.to(self._device), compiled=self._compiled)
         energy = float(prediction.energy[0])
         if not np.isfinite(energy):
             raise ValueError(

@@ -36,7 +36,17 @@ class Prediction:
     descriptors: Tensor | None = None
 
 
-def evaluate(potential: Potential, graph: Graph, *, training: bool = False, descriptors: bool = False) -> Prediction:
+EnergiesAndPull = Callable[[Graph, Tensor], tuple[Tensor, Tensor]]
+
+
+def evaluate(
+    potential: Potential,
+    graph: Graph,
+    *,
+    training: bool = False,
+    descriptors: bool = False,
+    compiled: EnergiesAndPull | None = None,
+) -> Prediction:
     """Energy, forces and stress of a batch, exact derivatives of one energy.
 
     Args:
@@ -44,10 +54,16 @@ def evaluate(potential: Potential, graph: Graph, *, training: bool = False, desc
         graph: batch of structures without ghosts.
         training: keep the graph of the derivatives, so that a loss on them can be differentiated.
         descriptors: also return the per-atom descriptors.
+        compiled: `forcefield.compiled.CompiledPotential` of the same potential, used instead of it; it gives no
+            descriptors.
     """
     vectors = graph.edge_vectors().detach().requires_grad_()
-    features, energies = potential.describe(graph, vectors) if descriptors else (None, potential(graph, vectors))
-    pull = edge_pull(energies, vectors, training=training)
+    features = None
+    if compiled is not None and not descriptors:
+        energies, pull = compiled(graph, vectors.detach())
+    else:
+        features, energies = potential.describe(graph, vectors) if descriptors else (None, potential(graph, vectors))
+        pull = edge_pull(energies, vectors, training=training)
     i, j = graph.edge_index
     forces = scatter_sum(pull, i, graph.n_atoms) - scatter_sum(pull, j, graph.n_atoms)
     strain_gradient = _strain_gradient(vectors, pull, graph)

@@ -89,19 +89,24 @@ class Potential(nn.Module):
             (n_local,) in eV, float64.
         """
         network = self.network(graph, vectors, exchange)
-        return self._assemble(graph, vectors, network)
+        return self.assemble(graph, vectors, network)
 
     def describe(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Per-atom descriptors (n_local, channels), rotation-invariant, and atomic energies (n_local,) in eV."""
         descriptors, network = self.network.features(graph, vectors, exchange)  # type: ignore[operator]
-        return descriptors, self._assemble(graph, vectors, network)
+        return descriptors, self.assemble(graph, vectors, network)
 
-    def _assemble(self, graph: Graph, vectors: Tensor, network: Tensor) -> Tensor:
-        distance = torch.linalg.vector_norm(vectors, dim=1)
+    def saturation(self, graph: Graph, distance: Tensor) -> Tensor:
+        """``s_i`` of the class's formula, (n_local,), from the edges' lengths (Å)."""
         contacts = scatter_sum(smooth_cutoff(distance, self.cutoff), graph.edge_index[0], graph.n_local)
+        return -torch.expm1(-contacts)
+
+    def assemble(self, graph: Graph, vectors: Tensor, network: Tensor) -> Tensor:
+        """Atomic energies (n_local,) in eV from what the network gave (n_local,)."""
+        distance = torch.linalg.vector_norm(vectors, dim=1)
         numbers = graph.numbers[: graph.n_local]
-        saturation = -torch.expm1(-contacts)
-        energies = self.isolated[numbers] + saturation * (self.bound[numbers] + self.scale * network.double())
+        bound = self.bound[numbers] + self.scale * network.double()
+        energies = self.isolated[numbers] + self.saturation(graph, distance) * bound
         if self.repulsion is not None:
             energies = energies + self.repulsion(graph.numbers, graph.edge_index, distance, graph.n_local)
         return energies

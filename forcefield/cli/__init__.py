@@ -10,10 +10,17 @@ from typing import Annotated
 
 import typer
 
+from forcefield.cli.anharmonic import conductivity, gruneisen, qha
+from forcefield.cli.data import app as data
+from forcefield.cli.elastic import elastic
+from forcefield.cli.eos import eos
+from forcefield.cli.evaluate import evaluate
 from forcefield.cli.models import models
+from forcefield.cli.phonons import phonons
 from forcefield.cli.predict import predict
 from forcefield.cli.relax import relax
 from forcefield.cli.selftest import selftest
+from forcefield.cli.train import train
 
 app = typer.Typer(
     name="forcefield",
@@ -25,8 +32,17 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command()(relax)
+app.command()(phonons)
+app.command()(elastic)
+app.command()(eos)
+app.command()(qha)
+app.command()(gruneisen)
+app.command()(conductivity)
+app.command()(evaluate)
 app.command()(models)
 app.command()(selftest)
+app.add_typer(data, name="data")
+app.command()(train)
 
 
 def _show_version(wanted: bool) -> None:

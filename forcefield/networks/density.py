@@ -3,36 +3,43 @@
 With radial functions linear in a fixed basis, the sum over neighbours needs no weight:
 
     M_i[b, lm, c] = 1/sqrt(n) sum_j B_b(r_ij) Y_lm(r_ij) h_j[c]                 one dense product per atom and degree
-    A_i[lm, c']   = sum_{b, c} W_l[b c, c'] M_i[b, lm, c]                       weights act on atoms, not on edges
+    A_i[lm, c']   = sum_{b, c} W_l[b c, c'] s_i[b c] M_i[b, lm, c]              weights act on atoms, not on edges
     B2_i = W (A_i (x) A_i),  B3_i = A_i (x) B2_i                                channel-wise couplings
     h_i' = h_i + MLP(A_0, (A (x) A)_0, (A (x) B2)_0),  v_i' = W (A_1, (A (x) A)_1) * gate
 
 and the next layer gathers scalars h_j and vectors v_j. The density is that of the atomic cluster expansion (Drautz,
 Phys. Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104), message passing on it follows MACE (Batatia et al.,
 NeurIPS 2022, arXiv:2206.07697, eq. 7-12). We depart from MACE in that radial functions are linear, products of order
-three are built recursively with channel mixing in between, element-dependent weights scale A instead of each product,
-and A is divided by sqrt(1 + mean A^2), which keeps products bounded and is smooth where the last neighbour leaves.
+three are built recursively with channel mixing in between, element-dependent weights scale M (s_i), A and the
+invariants instead of each product, half of the radial functions B measure the distance against the pair's covalent
+radii, and A is divided by sqrt(1 + mean A^2), which keeps products bounded and is smooth where the last neighbour
+leaves.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from forcefield.graph import Graph
 from forcefield.nn.equivariant import SphericalHarmonics, clebsch_gordan, coupling_paths, register_constant
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
 from forcefield.nn.products import ChannelProduct
-from forcefield.nn.radial import BesselBasis
-from forcefield.nn.scatter import NeighbourTable, neighbour_table
+from forcefield.nn.radial import BesselBasis, WarpedBesselBasis
+from forcefield.nn.scatter import NeighbourTable, table_of
 from forcefield.nn.species import SpeciesIndex
 
 Exchange = Callable[[Tensor], Tensor]
+
+LARGEST_BLOCK = 1 << 17
+"""Slots of the neighbour table handled at once; more of them are worked through in blocks to bound the memory."""
 
 
 class DensityNetwork(nn.Module):
@@ -42,7 +49,8 @@ class DensityNetwork(nn.Module):
         elements: atomic numbers that the network knows.
         cutoff: neighbour radius (Å).
         channels: channels of the density A and of the scalars.
-        n_radial: Bessel functions.
+        n_radial: Bessel functions of the distance.
+        n_warped: Bessel functions of the distance measured against the pair's covalent radii.
         lmax: highest degree of the density.
         n_layers: interaction layers.
         species_channels: channels of the neighbours' element embedding in the first layer.
@@ -58,20 +66,21 @@ class DensityNetwork(nn.Module):
         *,
         cutoff: float = 5.0,
         channels: int = 64,
-        n_radial: int = 8,
+        n_radial: int = 5,
+        n_warped: int = 5,
         lmax: int = 2,
         n_layers: int = 2,
         species_channels: int = 32,
         message_scalars: int = 32,
         message_vectors: int = 16,
-        hidden: int = 64,
+        hidden: int = 128,
         mean_neighbours: float = 30.0,
     ) -> None:
         super().__init__()
         self.cutoff = float(cutoff)
         self.elements = tuple(int(z) for z in elements)
         self.species = SpeciesIndex(elements)
-        self.edges = EdgeBasis(cutoff, n_radial, lmax, scale=1 / math.sqrt(mean_neighbours))
+        self.edges = EdgeBasis(self.elements, cutoff, n_radial, n_warped, lmax, scale=1 / math.sqrt(mean_neighbours))
         self.sender = SpeciesEmbedding(len(elements), species_channels)
         self.densities = nn.ModuleList()
         self.updates = nn.ModuleList()
@@ -79,7 +88,8 @@ class DensityNetwork(nn.Module):
         for k in range(n_layers):
             first, last = k == 0, k == n_layers - 1
             scalars, vectors = (species_channels, 0) if first else (message_scalars, message_vectors)
-            self.densities.append(NeighbourDensity(lmax, n_radial, scalars, vectors, channels))
+            n_basis = n_radial + n_warped
+            self.densities.append(NeighbourDensity(len(elements), lmax, n_basis, scalars, vectors, channels))
             n_vectors = 0 if last else message_vectors
             self.updates.append(AtomUpdate(len(elements), lmax, channels, n_vectors, hidden, first=first))
             if not last:
@@ -101,41 +111,123 @@ class DensityNetwork(nn.Module):
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Scalar features (n_local, channels) of the last layer, a per-atom descriptor, and the atomic energies."""
         species = self.species(graph.numbers)  # (atoms,)
-        centre = species[: graph.n_local]
-        table = neighbour_table(graph.edge_index, graph.n_local)
-        basis = self.edges(vectors.to(self.sender.weight.dtype), table)  # (centres, slots, (lmax+1)^2 b)
-        scalars_j, vectors_j = table.gather(self.sender(species)), None
+        table = table_of(graph)
+        environment = self.edges.environment(vectors.to(self.sender.weight.dtype), table, species)
+        basis = self.edges(environment) if table.n_centres * table.n_slots <= LARGEST_BLOCK else None
+        message = self.sender(species)  # (atoms, d)
+        energies = message.new_zeros(graph.n_local)
         scalars: Tensor | None = None
-        energies = basis.new_zeros(graph.n_local)
-        for k, (gather, update) in enumerate(zip(self.densities, self.updates, strict=True)):
-            density = gather(basis, scalars_j, vectors_j)  # ((lmax+1)^2, centres, channels)
-            scalars, vectors_i, energy = update(density, scalars, centre)
+        for k in range(len(self.updates)):
+            centre = species[: graph.n_local]
+            if basis is not None:
+                scalars, sent, energy = self._interact(k, basis, table.gather(message), scalars, centre)
+            else:
+                scalars, sent, energy = self._interact_in_blocks(k, environment, table, message, scalars, centre)
             energies = energies + energy
-            if k < len(self.messages):
-                sent = self.messages[k](scalars)
-                message = torch.cat([sent, vectors_i.transpose(0, 1).flatten(1)], dim=1)  # (n_local, s + 3 v)
-                received = table.gather(message if exchange is None else exchange(message))
-                scalars_j, vectors_j = received.split([sent.shape[1], message.shape[1] - sent.shape[1]], dim=2)
+            message = sent if exchange is None else exchange(sent)
         assert scalars is not None
         return scalars, energies
+
+    def _interact_in_blocks(
+        self,
+        k: int,
+        environment: Environment,
+        table: NeighbourTable,
+        message: Tensor,
+        scalars: Tensor | None,
+        centre: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One interaction of all centres block by block, the blocks computed anew for the gradient instead of kept.
+
+        Args:
+            k: number of the layer.
+            environment: where the neighbours are.
+            table: the neighbours.
+            message: (atoms, d) what each atom sends.
+            scalars: (centres, channels) of the layer before, or None.
+            centre: (centres,) species.
+
+        Returns:
+            scalars (centres, channels), message to send (centres, d'), energies (centres,).
+        """
+        slots = table.n_slots
+        neighbour = table.neighbour.view(-1, slots)
+        step = max(LARGEST_BLOCK // slots, 1)
+        parts = []
+        for start in range(0, table.n_centres, step):
+            block = slice(start, start + step)
+
+            def interact(block: slice = block) -> tuple[Tensor, Tensor, Tensor]:
+                received = message.index_select(0, neighbour[block].reshape(-1)).view(-1, slots, message.shape[1])
+                before = None if scalars is None else scalars[block]
+                return self._interact(k, self.edges(environment.of(block)), received, before, centre[block])
+
+            parts.append(checkpoint(interact, use_reentrant=False, preserve_rng_state=False))
+        return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))  # type: ignore[return-value]
+
+    def _interact(
+        self, k: int, basis: Tensor, received: Tensor, scalars: Tensor | None, centre: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One interaction of the given centres.
+
+        Args:
+            k: number of the layer.
+            basis: (centres, slots, (lmax+1)^2 b).
+            received: (centres, slots, d) what the neighbours sent.
+            scalars: (centres, channels) of the layer before, or None.
+            centre: (centres,) species.
+
+        Returns:
+            as `_interact_in_blocks`.
+        """
+        density = self.densities[k](basis, received, centre)  # ((lmax+1)^2, centres, channels)
+        scalars, vectors_i, energy = self.updates[k](density, scalars, centre)
+        if k == len(self.messages):
+            return scalars, scalars[:, :0], energy
+        return scalars, torch.cat([self.messages[k](scalars), vectors_i.transpose(0, 1).flatten(1)], dim=1), energy
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Neighbours of each centre in the padded layout.
+
+    Attributes:
+        vectors: (centres, slots, 3) from the centre (Å), beyond the cutoff in empty slots.
+        reach: (centres, slots) sum of the covalent radii (Å).
+    """
+
+    vectors: Tensor
+    reach: Tensor
+
+    def of(self, centres: slice) -> Environment:
+        """That of some of the centres."""
+        return Environment(self.vectors[centres], self.reach[centres])
 
 
 class EdgeBasis(nn.Module):
     """``B_b(r) Y_lm(r)`` of every edge in the padded layout, columns ordered (lm, b)."""
 
-    def __init__(self, cutoff: float, n_radial: int, lmax: int, *, scale: float) -> None:
+    def __init__(
+        self, elements: Sequence[int], cutoff: float, n_radial: int, n_warped: int, lmax: int, *, scale: float
+    ) -> None:
         super().__init__()
         self.radial = BesselBasis(cutoff, n_radial)
+        self.warped = WarpedBesselBasis(elements, cutoff, n_warped)
         self.angular = SphericalHarmonics(lmax)
         self.scale = scale
 
-    def forward(self, vectors: Tensor, table: NeighbourTable) -> Tensor:
-        """Args: vectors (edges, 3). Returns: (centres, slots, (lmax+1)^2 n_radial), zero in empty slots."""
+    def environment(self, vectors: Tensor, table: NeighbourTable, species: Tensor) -> Environment:
+        """Args: vectors (edges, 3), species (atoms,). Returns: neighbours in the padded layout."""
         beyond = vectors.new_tensor([2 * self.radial.cutoff, 0.0, 0.0])
-        padded = table.pad(vectors, beyond)  # (centres, slots, 3)
-        distance = torch.linalg.vector_norm(padded, dim=-1)  # (centres, slots)
-        radial = self.radial(distance) * self.scale
-        harmonics = torch.cat(self.angular(padded / distance[..., None]), dim=-1)  # (centres, slots, (lmax+1)^2)
+        radii = self.warped.radii(species).to(vectors.dtype)
+        reach = radii[: table.n_centres, None] + table.gather(radii[:, None])[..., 0]
+        return Environment(table.pad(vectors, beyond), reach)
+
+    def forward(self, environment: Environment) -> Tensor:
+        """Returns: (centres, slots, (lmax+1)^2 b), zero in empty slots."""
+        distance = torch.linalg.vector_norm(environment.vectors, dim=-1)  # (centres, slots)
+        radial = torch.cat([self.radial(distance), self.warped(distance, environment.reach)], dim=-1) * self.scale
+        harmonics = torch.cat(self.angular(environment.vectors / distance[..., None]), dim=-1)
         return (harmonics[..., :, None] * radial[..., None, :]).flatten(-2)
 
 
@@ -143,6 +235,7 @@ class NeighbourDensity(nn.Module):
     """A_i of the module's formulas: neighbours' scalars and vectors summed over the edge basis, then mixed.
 
     Args:
+        n_species: number of elements.
         lmax: highest degree.
         n_radial: radial functions b.
         n_scalars: scalar channels of the neighbours.
@@ -153,10 +246,12 @@ class NeighbourDensity(nn.Module):
     coupling: Tensor
     collect: Tensor
 
-    def __init__(self, lmax: int, n_radial: int, n_scalars: int, n_vectors: int, channels: int) -> None:
+    def __init__(self, n_species: int, lmax: int, n_radial: int, n_scalars: int, n_vectors: int, channels: int) -> None:
         super().__init__()
-        self.lmax, self.n_radial, self.n_vectors, self.channels = lmax, n_radial, n_vectors, channels
+        self.lmax, self.n_radial, self.channels = lmax, n_radial, channels
+        self.n_scalars, self.n_vectors = n_scalars, n_vectors
         self.from_scalars = nn.ModuleList([Linear(n_radial * n_scalars, channels) for _ in range(lmax + 1)])
+        self.element_scale = SpeciesEmbedding(n_species, n_radial * n_scalars, scale=0.05)
         if not n_vectors:
             return
         degrees = list(range(lmax + 1))
@@ -165,6 +260,7 @@ class NeighbourDensity(nn.Module):
         register_constant(self, "coupling", (rows, 3 * components), self._coupling)
         register_constant(self, "collect", (components, rows), self._collect)
         n_paths = [sum(out == degree for out, _ in self.paths) for degree in degrees]
+        self.element_scale_vectors = SpeciesEmbedding(n_species, n_radial * n_vectors, scale=0.05)
         self.from_vectors = nn.ModuleList([Linear(n_radial * n_vectors * n, channels) for n in n_paths])
 
     def _coupling(self) -> NDArray[np.float64]:
@@ -181,28 +277,31 @@ class NeighbourDensity(nn.Module):
         component = [out**2 + m for out, _ in self.paths for m in range(2 * out + 1)]
         return np.eye((self.lmax + 1) ** 2)[:, component]
 
-    def forward(self, basis: Tensor, scalars: Tensor, vectors: Tensor | None) -> Tensor:
+    def forward(self, basis: Tensor, received: Tensor, species: Tensor) -> Tensor:
         """Sum over neighbours.
 
         Args:
             basis: (centres, slots, (lmax+1)^2 b).
-            scalars: (centres, slots, n_scalars).
-            vectors: (centres, slots, 3 n_vectors), components outermost, or None.
+            received: (centres, slots, n_scalars + 3 n_vectors), components of the vectors outermost.
+            species: (centres,).
 
         Returns:
             ((lmax+1)^2, centres, channels), components first.
         """
-        n, components = scalars.shape[0], (self.lmax + 1) ** 2
-        moments = basis.transpose(1, 2).bmm(scalars).view(n, components, self.n_radial * scalars.shape[2])
+        n, b, s, components = len(species), self.n_radial, self.n_scalars, (self.lmax + 1) ** 2
+        moments = basis.transpose(1, 2).bmm(received).view(n, components, b, received.shape[2])
+        scalars, vectors = moments.split([s, received.shape[2] - s], dim=3)
+        scalars = scalars * (1 + self.element_scale(species)).view(n, 1, b, s)
         weights = [mix.get_parameter("weight").expand(2 * l + 1, -1, -1) for l, mix in enumerate(self.from_scalars)]
-        density = moments.transpose(0, 1).bmm(torch.cat(weights))
-        return density if vectors is None else density + self._from_vectors(basis, vectors)
+        density = scalars.view(n, components, b * s).transpose(0, 1).bmm(torch.cat(weights))
+        return density + self._from_vectors(vectors, species) if self.n_vectors else density
 
-    def _from_vectors(self, basis: Tensor, vectors: Tensor) -> Tensor:
-        n, b, v = vectors.shape[0], self.n_radial, self.n_vectors
-        moments = basis.transpose(1, 2).bmm(vectors).view(n, (self.lmax + 1) ** 2, b, 3, v)
-        moments = moments.permute(1, 3, 0, 2, 4).reshape(self.coupling.shape[1], n * b * v)
+    def _from_vectors(self, moments: Tensor, species: Tensor) -> Tensor:
+        """The part of the vectors; moments (centres, (lmax+1)^2, b, 3 n_vectors)."""
+        n, b, v = len(species), self.n_radial, self.n_vectors
+        moments = moments.unflatten(-1, (3, v)).permute(1, 3, 0, 2, 4).reshape(self.coupling.shape[1], n * b * v)
         rows = (self.coupling @ moments).view(self.coupling.shape[0], n, b * v)  # components of the paths
+        rows = rows * (1 + self.element_scale_vectors(species))
         of_paths = [
             part for mix in self.from_vectors for part in mix.get_parameter("weight").view(-1, 1, b * v, self.channels)
         ]
@@ -237,6 +336,7 @@ class AtomUpdate(nn.Module):
         self.triple = ChannelProduct(lmax, [0])
         self.pair_mix = nn.ModuleList([Linear(len(self.pair.paths[l]) * channels, channels) for l in degrees])
         n_invariants = 1 + len(self.pair.paths[0]) + len(self.triple.paths[0]) + (not first)
+        self.invariant_scale = SpeciesEmbedding(n_species, n_invariants * channels, scale=0.1)
         self.hidden = Linear(n_invariants * channels, hidden)
         self.hidden2 = Linear(hidden, hidden)
         self.bias2 = nn.Parameter(torch.zeros(hidden))
@@ -269,7 +369,8 @@ class AtomUpdate(nn.Module):
         triples = self.triple(density, mixed)
         invariants = [density[:1], *pairs[0], *triples[0]] + ([] if scalars is None else [scalars[None]])
         silu = nn.functional.silu
-        hidden = silu(self.hidden(torch.cat(invariants, dim=2)[0]) + self.element_bias(species))
+        scaled = torch.cat(invariants, dim=2)[0] * (1 + self.invariant_scale(species))  # (centres, paths * channels)
+        hidden = silu(self.hidden(scaled) + self.element_bias(species))
         hidden = silu(self.hidden2(hidden) + self.bias2)
         new = self.scalars(hidden) if scalars is None else scalars + self.scalars(hidden)
         energies = self.energy(hidden)[:, 0]

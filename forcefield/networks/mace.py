@@ -22,7 +22,7 @@ from forcefield.graph import Graph
 from forcefield.nn.degree_linear import DegreeLinear, SpeciesDegreeLinear
 from forcefield.nn.gate import SILU_RMS
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.scatter import NeighbourTable, neighbour_table
+from forcefield.nn.scatter import NeighbourTable, table_of
 from forcefield.nn.species import SpeciesIndex
 from forcefield.nn.symmetric_contraction import SymmetricContraction
 from forcefield.nn.tensor_product import Convolution, EdgeGeometry, Path
@@ -113,7 +113,7 @@ class MACE(nn.Module):
         """Scalars of all layers (n_local, n_layers * channels), a per-atom descriptor, and the atomic energies."""
         species = self.species(graph.numbers)  # (atoms,)
         centre = species[: graph.n_local]
-        table = neighbour_table(graph.edge_index, graph.n_local)
+        table = table_of(graph)
         basis, couplings = self.geometry(vectors.to(self.sender.weight.dtype), table)
         features: list[Tensor] = []
         scalars, energies = [], []

@@ -23,7 +23,7 @@ from forcefield.graph import Graph
 from forcefield.nn.degree_linear import DegreeLinear, SpeciesDegreeLinear
 from forcefield.nn.gate import Gate, RMSNorm
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.scatter import NeighbourTable, neighbour_table
+from forcefield.nn.scatter import NeighbourTable, table_of
 from forcefield.nn.species import SpeciesIndex
 from forcefield.nn.tensor_product import Convolution, EdgeGeometry, Path
 
@@ -116,7 +116,7 @@ class NequIP(nn.Module):
         """Scalar features (n_local, channels[0]) of the last layer, a per-atom descriptor, and the atomic energies."""
         species = self.species(graph.numbers)  # (atoms,)
         centre = species[: graph.n_local]
-        table = neighbour_table(graph.edge_index, graph.n_local)
+        table = table_of(graph)
         basis, couplings = self.geometry(vectors.to(self.readout.weight.dtype), table)
         features: list[Tensor] = []
         messages = self.sender(species)  # (atoms, species_channels)

@@ -89,9 +89,15 @@ class ChannelProduct(nn.Module):
         """
         size, n, channels = x.shape
         flat = (size, n * channels)
-        rows = _Couple.apply(x.reshape(flat), y.reshape(flat), self).view(self.n_rows, n, channels)
+        couple = _Couple.apply if type(x) is Tensor else self._couple  # blocks are of no use to a compiler's tensors
+        rows = couple(x.reshape(flat), y.reshape(flat), self).view(self.n_rows, n, channels)
         parts = iter(rows.split([2 * out + 1 for out in self.l_out for _ in self.paths[out]]))
         return {out: [next(parts) for _ in self.paths[out]] for out in self.l_out}
+
+    @staticmethod
+    def _couple(x: Tensor, y: Tensor, product: ChannelProduct) -> Tensor:
+        """What `_Couple` computes, in plain operations."""
+        return product.coupling @ (x.index_select(0, product.first_index) * y.index_select(0, product.second_index))
 
 
 class _Couple(torch.autograd.Function):

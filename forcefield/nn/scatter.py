@@ -73,6 +73,12 @@ def neighbour_table(edge_index: Tensor, n_centres: int) -> NeighbourTable:
     return NeighbourTable(slot, edge, atom, n_centres, n_slots)
 
 
+def table_of(graph: Any) -> NeighbourTable:
+    """The table of a graph: the one it carries as ``table`` (compiled networks get it ready-made), else built here."""
+    table = getattr(graph, "table", None)
+    return neighbour_table(graph.edge_index, graph.n_local) if table is None else table
+
+
 class _Pad(torch.autograd.Function):
     """Row selection whose gradient is a selection too (each edge stands in exactly one slot)."""
 

@@ -15,6 +15,10 @@ import torch
 from forcefield.models import CARD, load_model, save_model
 from forcefield.train.loop import Run
 
+PATHS = {"train", "validation", "output", "initial", "isolated_energies", "reference_energies"}
+NOT_SHIPPED: Any = {**dict.fromkeys(PATHS, True), "card": True, "hessian": {"file"}}
+"""Entries of a configuration that are paths of one machine, or stand elsewhere in the card."""
+
 
 @dataclass(frozen=True)
 class About:
@@ -39,15 +43,18 @@ class About:
     default: bool = False
 
 
-def export(run: Run, folder: str | os.PathLike[str], about: About) -> Path:
+def export(
+    run: Run, folder: str | os.PathLike[str], about: About, *, errors: Mapping[str, Mapping[str, float]] | None = None
+) -> Path:
     """Write the averaged weights of a run as a model folder, with errors measured on the whole validation store.
 
     Args:
         run: finished or not; the card says how far it was.
         folder: model folder to write.
         about: what the run cannot know.
+        errors: what `Run.validate` said of the whole validation store; measured anew if not given.
     """
-    errors = run.validate()
+    errors = run.validate() if errors is None else errors
     with run.ema.average_parameters():
         save_model(
             folder,
@@ -69,7 +76,8 @@ def export(run: Run, folder: str | os.PathLike[str], about: About) -> Path:
 
 def training_facts(run: Run, about: About) -> dict[str, Any]:
     """How the run went: time, epochs, hardware, settings."""
-    settings = run.config.model_dump(mode="json", exclude={"train", "validation", "output", "isolated_energies"})
+    settings = run.config.model_dump(mode="json", exclude=NOT_SHIPPED)
+    settings["started_from"] = None if run.config.initial is None else Path(run.config.initial).name
     return {
         "data": about.data,
         "frames": len(run.train),
@@ -77,6 +85,7 @@ def training_facts(run: Run, about: About) -> dict[str, Any]:
         "minutes": round(run.seconds / 60, 1),
         "steps": run.step,
         "atoms_seen": run.atoms_seen,
+        "steps_skipped": run.skipped,
         "epochs": round(run.atoms_seen / int(run.train.first_atom[-1]), 2),
         "hardware": hardware(run.config.device),
         "settings": settings,

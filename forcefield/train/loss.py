@@ -1,6 +1,9 @@
-"""Loss on energy per atom, forces, stress and a teacher's atomic energies; missing labels count nothing."""
+"""Losses on energy per atom, forces, stress and a teacher's atomic energies; missing labels count nothing."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,10 +11,25 @@ from torch import Tensor
 from forcefield.data.batches import Labels
 from forcefield.derivatives import Prediction
 from forcefield.graph import Graph
-from forcefield.train.config import HuberThresholds, LossWeights
+from forcefield.train.config import LossKind
 
 ROWS, COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
 """Tensor components in Voigt order."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss.
+
+    Attributes:
+        weight: its factor in the sum.
+        kind: huber, mae or mse.
+        threshold: of the Huber loss, in the unit of the error.
+    """
+
+    weight: float
+    kind: LossKind = "huber"
+    threshold: float = 1.0
 
 
 def differences(graph: Graph, prediction: Prediction, labels: Labels) -> dict[str, Tensor]:
@@ -29,20 +47,37 @@ def differences(graph: Graph, prediction: Prediction, labels: Labels) -> dict[st
     }
 
 
-def huber(error: Tensor, threshold: float) -> Tensor:
-    """Mean of ``e^2 / 2t`` where ``|e| < t`` and ``|e| - t / 2`` beyond, over what is labelled; 0 if nothing is."""
-    error = error[~torch.isnan(error.detach())]
-    if error.numel() == 0:
-        return error.sum()
+def labelled(error: Tensor) -> Tensor:
+    """Entries that have a label, as one row."""
+    return error[~torch.isnan(error.detach())]
+
+
+def penalty(error: Tensor, kind: LossKind, threshold: float) -> Tensor:
+    """Loss of each entry: ``|e|``, ``e^2``, or Huber's ``e^2 / 2t`` where ``|e| < t`` and ``|e| - t / 2`` beyond."""
+    if kind == "mse":
+        return error * error
     size = error.abs()
-    return torch.where(size < threshold, error * error / (2 * threshold), size - threshold / 2).mean()
+    if kind == "mae":
+        return size
+    return torch.where(size < threshold, error * error / (2 * threshold), size - threshold / 2)
 
 
-def total_loss(errors: dict[str, Tensor], weights: LossWeights, thresholds: HuberThresholds) -> Tensor:
-    """Weighted sum of the Huber losses."""
-    parts = [
-        getattr(weights, name) * huber(error, getattr(thresholds, name))
-        for name, error in errors.items()
-        if getattr(weights, name) > 0
-    ]
-    return torch.stack(parts).sum()
+def total_loss(
+    errors: Mapping[str, Tensor], terms: Mapping[str, Term], counts: Mapping[str, float] | None = None
+) -> Tensor:
+    """Weighted sum of the mean losses; what has no label counts nothing.
+
+    Args:
+        errors: prediction minus label, NaN where there is no label.
+        terms: the loss for each of them.
+        counts: labelled entries to divide by, where these errors are part of a larger batch; their own if not given.
+    """
+    parts = []
+    for name, error in errors.items():
+        if terms[name].weight > 0:
+            known = labelled(error)
+            count = known.numel() if counts is None else counts[name]
+            parts.append(
+                terms[name].weight / max(count, 1) * penalty(known, terms[name].kind, terms[name].threshold).sum()
+            )
+    return torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from forcefield.potential import Potential
 from forcefield.train.loss import differences
 
 LABELS = ("energy", "forces", "stress", "atomic_energies")
+
+Errors = dict[str, dict[str, list[NDArray[np.float64]]]]
+"""Kind of frame -> label -> labelled errors, batch by batch; "frames" beside the labels counts the frames."""
 
 
 def measure(
@@ -32,34 +35,48 @@ def measure(
         ``_median``: energy in eV/atom, forces per component in eV/Å, stress per component in eV/Å^3,
         atomic energies in eV.
     """
-    collected: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
-    counts: dict[str, int] = {}
+    return summarise([collect(potential, store, batches, device=device, cutoff=potential.cutoff)])
+
+
+def collect(
+    potential: Potential, store: FrameStore, batches: Iterable[NDArray[np.int64]], *, device: str, cutoff: float
+) -> Errors:
+    """Errors of frames by kind, for `summarise`; arguments as of `measure`, ``cutoff`` that of the potential (Å)."""
+    errors: Errors = {}
     for frames in batches:
         graph, labels = load_batch(store, frames)
         graph, labels = graph.to(device), labels.to(device)
-        if potential.cutoff < store.cutoff:
-            graph = graph.within(potential.cutoff)
-        prediction = evaluate(potential, graph)
+        if cutoff < store.cutoff:
+            graph = graph.within(cutoff)
         structure = {"energy": labels.kind, "stress": labels.kind}
-        for name, difference in differences(graph, prediction, labels).items():
+        for name, difference in differences(graph, evaluate(potential, graph), labels).items():
             values = difference.cpu().numpy()
             kinds = structure.get(name, labels.kind[graph.batch]).cpu().numpy()
             for kind in np.unique(kinds):
                 part = values[kinds == kind].ravel()
-                collected.setdefault(store.kinds[kind], {}).setdefault(name, []).append(part[~np.isnan(part)])
+                errors.setdefault(store.kinds[kind], {}).setdefault(name, []).append(part[~np.isnan(part)])
         for kind in labels.kind.tolist():
-            counts[store.kinds[kind]] = counts.get(store.kinds[kind], 0) + 1
-    per_kind = {kind: {k: np.concatenate(v) for k, v in parts.items()} for kind, parts in collected.items()}
-    total = {name: np.concatenate([parts[name] for parts in per_kind.values() if name in parts]) for name in LABELS}
-    summary = {"all": {"frames": float(sum(counts.values())), **_statistics(total)}}
-    for kind in sorted(per_kind):
-        summary[kind] = {"frames": float(counts[kind]), **_statistics(per_kind[kind])}
-    return summary
+            errors[store.kinds[kind]].setdefault("frames", []).append(np.ones(1))
+    return errors
+
+
+def summarise(parts: Sequence[Errors]) -> dict[str, dict[str, float]]:
+    """Statistics of what several processes have collected; returns what `measure` does."""
+    per_kind: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for kind in sorted({kind for part in parts for kind in part}):
+        found = [part[kind] for part in parts if kind in part]
+        per_kind[kind] = {
+            name: np.concatenate([values for one in found for values in one.get(name, [])] or [np.zeros(0)])
+            for name in (*LABELS, "frames")
+        }
+    total = {name: np.concatenate([values[name] for values in per_kind.values()]) for name in (*LABELS, "frames")}
+    return {kind: _statistics(values) for kind, values in {"all": total, **per_kind}.items()}
 
 
 def _statistics(values: dict[str, NDArray[np.float64]]) -> dict[str, float]:
-    out = {}
-    for name, error in values.items():
+    out = {"frames": float(values["frames"].size)}
+    for name in LABELS:
+        error = values[name]
         if error.size:
             out[f"{name}_mae"] = float(np.abs(error).mean())
             out[f"{name}_rmse"] = float(np.sqrt((error**2).mean()))

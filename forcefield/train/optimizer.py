@@ -1,4 +1,4 @@
-"""Optimisers: Adam for everything, or Muon for the mixing matrices and Adam for the rest."""
+"""Optimisers: Adam (with weight decay) for everything, or Muon for the mixing matrices and Adam for the rest."""
 
 from __future__ import annotations
 
@@ -80,18 +80,21 @@ class Optimizers:
 
     Args:
         network: module to train.
-        name: "adam" or "muon" (Muon for hidden matrices, Adam for embeddings, biases and readouts).
+        name: "adam", "adamw", or "muon" (Muon for hidden matrices, Adam for embeddings, biases and readouts).
         learning_rate: common learning rate.
+        weight_decay: decoupled weight decay, of all parameters.
     """
 
-    def __init__(self, network: nn.Module, name: str, learning_rate: float) -> None:
+    def __init__(self, network: nn.Module, name: str, learning_rate: float, weight_decay: float = 0.0) -> None:
         named = [(key, p) for key, p in network.named_parameters() if p.requires_grad]
         matrices = [p for key, p in named if name == "muon" and is_hidden_matrix(key, p)]
         chosen = {id(p) for p in matrices}
         rest = [p for _, p in named if id(p) not in chosen]
-        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, learning_rate, weight_decay=0.0, fused=True)]
+        self.parts: list[torch.optim.Optimizer] = []
+        if rest:
+            self.parts.append(torch.optim.AdamW(rest, learning_rate, weight_decay=weight_decay, fused=True))
         if matrices:
-            self.parts.append(Muon(matrices, learning_rate))
+            self.parts.append(Muon(matrices, learning_rate, weight_decay=weight_decay))
 
     def set_learning_rate(self, rate: float) -> None:
         """Same rate for all."""

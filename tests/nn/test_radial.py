@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import spherical_jn
 
-from forcefield.nn.radial import BesselBasis, smooth_cutoff
+from forcefield.nn.radial import BesselBasis, WarpedBesselBasis, smooth_cutoff
 
 CUTOFF = 4.5
 
@@ -88,3 +88,43 @@ def test_bessel_basis_keeps_shape_and_dtype():
     assert basis(torch.ones(3, 2)).shape == (3, 2, 4)
     assert basis(torch.ones(2)).dtype == torch.float32
     assert basis(torch.ones(0)).shape == (0, 4)
+
+
+def warped(distance, reach, n_functions=4):
+    basis = WarpedBesselBasis([1, 6, 55], CUTOFF, n_functions)
+    return basis(distance, torch.full_like(distance, reach))
+
+
+def test_warped_basis_of_a_huge_pair_is_spherical_bessel_in_the_squared_distance():
+    """For R much larger than the cutoff the coordinate is (r / r_c)^2."""
+    r = torch.linspace(0.3, CUTOFF * 0.999, 40, dtype=torch.float64)
+    x = (r.numpy() / CUTOFF) ** 2
+    n = np.arange(1, 5)
+    expected = np.sqrt(2) * n * np.pi * spherical_jn(0, np.pi * np.outer(x, n))
+    expected *= smooth_cutoff(r, CUTOFF).numpy()[:, None]
+    np.testing.assert_allclose(warped(r, 1e6).numpy(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("reach", [0.6, 2.5, 5.0])
+def test_warped_basis_and_two_derivatives_vanish_at_the_cutoff(reach):
+    for k in range(4):
+        just_inside = derivatives_at(lambda r, k=k: warped(r, reach)[k], CUTOFF * (1 - 1e-7), 2)
+        np.testing.assert_allclose(just_inside, 0.0, atol=1e-3)
+        assert float(warped(torch.tensor(2 * CUTOFF), reach)[k]) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("reach", [1.2, 2.0, 3.0])
+def test_warped_coordinate_is_steepest_near_six_tenths_of_the_reach(reach):
+    """sin(n pi xi) of the last function has its zeros packed where the coordinate is steep."""
+    basis = WarpedBesselBasis([1], CUTOFF, 1)
+    r = torch.linspace(0.2, CUTOFF * 0.9, 4000, dtype=torch.float64, requires_grad=True)
+    ratio = basis(r, torch.full_like(r, reach))[:, 0] / smooth_cutoff(r, CUTOFF) / np.sqrt(2)
+    xi = (r.detach() ** 2 * (reach**2 + CUTOFF**2) / ((reach**2 + r.detach() ** 2) * CUTOFF**2)).numpy()
+    np.testing.assert_allclose(ratio.detach().numpy(), np.sin(np.pi * xi) / xi, atol=1e-12)
+    steepest = r.detach().numpy()[np.gradient(xi, r.detach().numpy()).argmax()]
+    assert steepest == pytest.approx(reach / np.sqrt(3), rel=0.01)
+
+
+def test_warped_radii_are_those_of_the_elements():
+    basis = WarpedBesselBasis([1, 6, 55], CUTOFF, 3)
+    assert basis.radii(torch.tensor([2, 0, 1])).tolist() == [2.44, 0.31, 0.76]  # Cordero et al. 2008, table 2

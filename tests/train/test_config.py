@@ -15,7 +15,7 @@ PATHS = {"train": "a", "validation": "b", "output": "c", "isolated_energies": "d
 def test_smallest_configuration_has_defaults():
     config = TrainConfig(**PATHS, steps=10)
     assert config.network == "density" and config.optimizer == "muon" and config.minutes is None
-    assert config.weights.forces > 0 and config.thresholds.energy > 0
+    assert [phase.until for phase in config.weights] == [0.75, 1.0] and config.thresholds.energy > 0
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,8 @@ def test_smallest_configuration_has_defaults():
         {"weights": {"force": 1.0}},
         {"thresholds": {"energies": 0.1}},
         {"final_weights": {"energy": 1.0, "virial": 2.0}},
+        {"hessian": {"file": "h.npz", "wait": 2.0}},
+        {"card": {"title": "mine"}},
     ],
 )
 def test_unknown_keys_are_errors(entries):
@@ -56,7 +58,7 @@ def test_impossible_values_are_errors(entries):
         TrainConfig(**PATHS, **entries)
 
 
-@pytest.mark.parametrize("missing", PATHS)
+@pytest.mark.parametrize("missing", ["train", "validation", "output"])
 def test_paths_must_be_given(missing):
     with pytest.raises(ValidationError, match=missing):
         TrainConfig(steps=1, **{name: path for name, path in PATHS.items() if name != missing})

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from forcefield.data.batches import plan_batches
-from forcefield.train import loop
-from forcefield.train.checkpoint import load_checkpoint
+from forcefield.train import checkpoint, loop
+from forcefield.train.checkpoint import CHECKPOINT, PREVIOUS, load_checkpoint
 from forcefield.train.config import TrainConfig
-from forcefield.train.loop import CHECKPOINT, Run, build_potential, train
+from forcefield.train.logs import Silent
+from forcefield.train.loop import Run, build_potential, train
 from forcefield.train.metrics import measure
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the log of an interrupted run
@@ -79,10 +83,34 @@ def test_finished_run_is_not_continued(config):
     assert_same_state(again.potential.state_dict(), first.potential.state_dict())
 
 
-def test_truncated_checkpoint_is_refused(config):
-    train(changed(config, steps=2))
-    path = config.output / CHECKPOINT
+class Notes(Silent):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_truncated_checkpoint_gives_way_to_the_one_before(config):
+    train(changed(config, steps=6))
+    path, previous = config.output / CHECKPOINT, config.output / PREVIOUS
     path.write_bytes(path.read_bytes()[:-100])
+    steps_before = load_checkpoint(previous)["counters"]["step"]
+    notes = Notes()
+    run = Run(config, watcher=notes)
+    assert 0 < run.step == steps_before
+    assert len(notes.texts) == 1 and "cannot be read as a checkpoint" in notes.texts[0] and PREVIOUS in notes.texts[0]
+    path.unlink()  # killed between the two moves
+    assert Run(config).step == steps_before
+
+
+def test_no_whole_checkpoint_is_an_error(config):
+    train(changed(config, steps=2))
+    for name in (CHECKPOINT, PREVIOUS):
+        path = config.output / name
+        path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         train(changed(config, steps=4))
 
@@ -178,7 +206,7 @@ def test_gradient_of_the_loss_is_that_of_finite_differences(config):
 
     def loss() -> torch.Tensor:
         error = loop.differences(graph, loop.evaluate(run.potential, graph, training=True), labels)
-        return loop.total_loss(error, config.weights, config.thresholds)
+        return loop.total_loss(error, loop.loss_terms(config, 0.0))
 
     gradients = torch.autograd.grad(loss(), run.parameters, materialize_grads=True)
     directions = [torch.randn_like(p) for p in run.parameters]
@@ -190,3 +218,116 @@ def test_gradient_of_the_loss_is_that_of_finite_differences(config):
                 parameter.add_(direction, alpha=step)
         values.append(float(loss().detach()))
     assert slope == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
+
+
+def test_steps_that_are_not_finite_are_counted_and_end_the_run(config, monkeypatch):
+    config = changed(config, steps=200, most_skipped=7, log_every=1, checkpoint_minutes=60)
+    original = loop.total_loss
+
+    def broken(errors, terms, counts):
+        return original(errors, terms, counts) * (float("nan") if len(calls) >= 3 else 1.0)
+
+    calls: list[None] = []
+    monkeypatch.setattr(loop, "total_loss", lambda *arguments: (calls.append(None), broken(*arguments))[1])
+    with pytest.raises(ValueError, match="not finite in 7 steps in a row, up to step 9"):
+        train(config)
+    log = [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
+    assert [entry["skipped"] for entry in log] == [0, 0, 1, 2, 3, 4, 5, 6]
+    assert "loss" in log[0] and "loss" not in log[-1]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "write"])
+def test_full_disk_keeps_the_checkpoint_of_before(config, monkeypatch, broken):
+    train(changed(config, steps=3))
+    path = config.output / CHECKPOINT
+    content = path.read_bytes()
+    no_space = OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*_: object) -> None:
+        raise no_space
+
+    with monkeypatch.context() as patch:
+        if broken == "fsync":
+            patch.setattr(checkpoint.os, "fsync", refuse)
+        else:
+            patch.setattr(checkpoint.torch, "save", refuse)
+        with pytest.raises(ValueError, match="No space left on device.*of before is unharmed. Make room"):
+            train(changed(config, steps=6))
+    assert path.read_bytes() == content
+    assert {file.name for file in config.output.glob("*.p*")} == {CHECKPOINT, PREVIOUS}
+    assert train(changed(config, steps=6)).step == 6
+
+
+def test_run_stops_early_and_goes_back_to_the_best_weights(config, monkeypatch):
+    """Scores get worse from the fourth validation on; interrupted once on the way."""
+    config = changed(config, steps=100, patience=3, validation_steps=2, checkpoint_minutes=1e-9)
+    seen: list[list[torch.Tensor]] = []
+    original = Run.validate
+
+    def validate(run: Run, n_batches: int | None = None):
+        errors = original(run, n_batches)
+        if n_batches is not None:
+            seen.append([value.clone() for value in run.ema.shadow_params])
+            errors["all"]["energy_mae"] = abs(run.step - 8) * 10.0
+        return errors
+
+    monkeypatch.setattr(loop.Run, "validate", validate)
+    with monkeypatch.context() as patch:
+        Stop(patch, 11)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    run = train(config)
+    assert run.stopped and run.step == 14 and run.best["step"] == 8
+    for one, other in zip(run.ema.shadow_params, seen[3], strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(seen[-1][0], seen[3][0])
+    assert train(config).step == 14, "a run that has stopped is finished"
+
+
+def test_logs_hold_each_step_once_after_an_interruption(config, monkeypatch):
+    config = changed(config, log_every=1, checkpoint_minutes=60, tensorboard=True)
+    pytest.importorskip("tensorboard")
+    original = Run.update
+
+    def update(run: Run, frames):
+        if run.step == 5:
+            run.save()
+        if run.step == 8:
+            raise KeyboardInterrupt
+        return original(run, frames)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, "update", update)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    assert len((config.output / "train.csv").read_text().splitlines()) == 9
+    with (config.output / "train.csv").open("a") as file:
+        file.write("9,0,")  # cut short
+    train(config)
+    with (config.output / "train.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(1, 13))
+    assert all(float(row["loss"]) > 0 and float(row["forces"]) > 0 and row["hessian"] == "" for row in rows)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(config.output / "tensorboard")).Reload()
+    curve = events.Scalars("train/loss")
+    assert [point.step for point in curve] == list(range(1, 13))
+    assert curve[-1].value == pytest.approx(float(rows[-1]["loss"]), rel=1e-5)
+
+
+def test_missing_tensorboard_is_named(config, monkeypatch):
+    for name in ("torch.utils.tensorboard", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match=r"gnn-forcefield\[tensorboard\]"):
+        train(changed(config, tensorboard=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
+def test_every_optimiser_lowers_the_loss(config, optimizer):
+    decay = 0.0 if optimizer == "adam" else 1e-3
+    entries = {"learning_rate": 0.01, "steps": 30, "checkpoint_minutes": 60, "log_every": 10}
+    config = changed(config, optimizer=optimizer, weight_decay=decay, losses={"forces": "mae"}, **entries)
+    train(config)
+    log = [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
+    assert log[2]["loss"] < log[0]["loss"]

@@ -13,8 +13,7 @@ from forcefield.data.batches import Labels
 from forcefield.derivatives import Prediction, evaluate
 from forcefield.graph import Graph, collate, graph_from_atoms
 from forcefield.models import load_model
-from forcefield.train.config import HuberThresholds, LossWeights
-from forcefield.train.loss import differences, huber, total_loss
+from forcefield.train.loss import Term, differences, penalty, total_loss
 
 NAN = float("nan")
 
@@ -49,28 +48,56 @@ def test_differences_are_per_atom_and_in_voigt_order(graph):
     assert found["atomic_energies"][[0, 2]].tolist() == [1.0, -1.0] and found["atomic_energies"][1].isnan()
 
 
+def huber(error: torch.Tensor, threshold: float) -> float:
+    return float(total_loss({"x": error}, {"x": Term(1.0, "huber", threshold)}))
+
+
 def test_huber_is_quadratic_then_linear_and_skips_what_is_missing():
     small, large = 0.01**2 / 0.04, 0.5 - 0.01
-    assert float(huber(tensor(0.01), 0.02)) == pytest.approx(small)
-    assert float(huber(tensor(-0.5), 0.02)) == pytest.approx(large)
-    assert float(huber(tensor(0.01, NAN, -0.5, NAN), 0.02)) == pytest.approx((small + large) / 2)
-    assert float(huber(tensor(0.02), 0.02)) == pytest.approx(0.01)  # both branches meet
-    assert float(huber(tensor(NAN, NAN), 0.02)) == 0.0
-    assert float(huber(torch.zeros(0), 0.02)) == 0.0
+    assert huber(tensor(0.01), 0.02) == pytest.approx(small)
+    assert huber(tensor(-0.5), 0.02) == pytest.approx(large)
+    assert huber(tensor(0.01, NAN, -0.5, NAN), 0.02) == pytest.approx((small + large) / 2)
+    assert huber(tensor(0.02), 0.02) == pytest.approx(0.01)  # both branches meet
+    assert huber(tensor(NAN, NAN), 0.02) == 0.0
+    assert huber(torch.zeros(0), 0.02) == 0.0
+
+
+def test_absolute_and_squared_errors():
+    assert penalty(tensor(-2.0, 0.5), "mae", 0.1).tolist() == [2.0, 0.5]
+    assert penalty(tensor(-2.0, 0.5), "mse", 0.1).tolist() == [4.0, 0.25]
+
+
+TERMS = {
+    "energy": Term(2.0, "huber", 0.02),
+    "forces": Term(3.0, "huber", 0.1),
+    "stress": Term(100.0, "huber", 0.005),
+    "atomic_energies": Term(1.0, "huber", 0.05),
+}
 
 
 def test_total_loss_is_the_weighted_sum():
     errors = {"energy": tensor(0.5, -0.01), "forces": tensor(1.0, NAN), "stress": tensor(0.001)}
     errors["atomic_energies"] = tensor(3.0)
-    weights = LossWeights(energy=2.0, forces=3.0, stress=100.0, atomic_energies=0.0)
-    thresholds = HuberThresholds(energy=0.02, forces=0.1, stress=0.005, atomic_energies=1.0)
+    terms = TERMS | {"atomic_energies": Term(0.0)}
     expected = 2.0 * (0.49 + 0.0025) / 2 + 3.0 * 0.95 + 100.0 * (0.001**2 / 0.01)
-    assert float(total_loss(errors, weights, thresholds)) == pytest.approx(expected)
+    assert float(total_loss(errors, terms)) == pytest.approx(expected)
+
+
+def test_parts_of_a_batch_add_up_to_the_loss_of_the_whole():
+    whole = {"energy": tensor(0.5, -0.01, 0.3), "forces": tensor(1.0, NAN, 0.2, 0.4)}
+    parts = [
+        {"energy": tensor(0.5), "forces": tensor(1.0, NAN, 0.2)},
+        {"energy": tensor(-0.01, 0.3), "forces": tensor(0.4)},
+    ]
+    counts = {"energy": 3, "forces": 3}
+    found = sum(float(total_loss(part, TERMS, counts)) for part in parts)
+    assert found == pytest.approx(float(total_loss(whole, TERMS)))
+    assert float(total_loss({}, TERMS, counts)) == 0.0
 
 
 def gradients(network: torch.nn.Module, graph: Graph, labels: Labels, potential) -> tuple[float, list[torch.Tensor]]:
     errors = differences(graph, evaluate(potential, graph, training=True), labels)
-    loss = total_loss(errors, LossWeights(), HuberThresholds())
+    loss = total_loss(errors, TERMS)
     return float(loss.detach()), list(torch.autograd.grad(loss, list(network.parameters()), materialize_grads=True))
 
 

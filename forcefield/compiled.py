@@ -1,0 +1,201 @@
+"""A potential through PyTorch's compiler: the network and its gradient as one compiled function.
+
+The network and its derivative with respect to the edge vectors are recorded as one graph of elementary operations with
+symbolic sizes, which `torch.compile` turns into fused machine code; a training loss can still be differentiated with
+respect to the parameters. What surrounds the network (reference energies, saturation, repulsion) stays as it is.
+
+Compilation takes from half a minute to minutes and needs a C++ compiler (on a GPU: Triton), so it is an option. The
+first call is compared with the ordinary evaluation, and where anything fails or differs the ordinary one is used.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from forcefield.derivatives import edge_pull
+from forcefield.graph import Graph
+from forcefield.nn.scatter import NeighbourTable, table_of
+from forcefield.potential import Potential
+
+TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-9}
+"""Largest difference from the ordinary evaluation, relative to the largest value."""
+
+
+class CompileWarning(UserWarning):
+    """Compilation was asked for, but the ordinary evaluation is used."""
+
+
+@dataclass(frozen=True)
+class PreparedGraph:
+    """What networks read of a `Graph`, with the neighbour table built ahead (its width depends on the data)."""
+
+    numbers: Tensor
+    edge_index: Tensor
+    n_local: int
+    table: NeighbourTable
+
+
+class CompiledPotential:
+    """Atomic energies and the pull on every edge; compiled at the first call.
+
+    Args:
+        potential: the potential; its parameters are read at every call, so training may change them.
+        training: the results can be differentiated with respect to the parameters.
+    """
+
+    def __init__(self, potential: Potential, *, training: bool = False) -> None:
+        self.potential, self.training = potential, training
+        self.failure: str | None = None
+        self._function: Callable[..., tuple[Tensor, Tensor]] | None = None
+
+    def __call__(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate a batch.
+
+        Args:
+            graph: batch without ghosts.
+            vectors: (edges, 3) from centre to neighbour (Å), float64.
+
+        Returns:
+            atomic energies (atoms,) in eV, and ``dE / d vector`` (edges, 3) in eV/Å.
+
+        Warns:
+            CompileWarning: once, where compilation failed or gave other numbers.
+        """
+        if self.failure is not None or not self._fits(graph):
+            return self.ordinary(graph, vectors)
+        if self._function is None:
+            return self._first(graph, vectors)
+        return self._evaluate(graph, vectors, table_of(graph))
+
+    def ordinary(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The same without compilation."""
+        vectors = vectors.detach().requires_grad_()
+        energies = self.potential(graph, vectors)
+        return energies, edge_pull(energies, vectors, training=self.training)
+
+    def _fits(self, graph: Graph) -> bool:
+        """Sizes of zero and one have special meanings to the compiler; such graphs cost nothing anyway."""
+        return graph.n_local == graph.n_atoms > 1 and graph.n_edges > 2 * graph.n_atoms
+
+    def _first(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        expected = self.ordinary(graph, vectors)
+        try:
+            table = table_of(graph)
+            self._function = self._compile(graph, vectors, table)
+            found = self._evaluate(graph, vectors, table)
+            self.failure = self._difference(found, expected)
+        except Exception as error:  # whatever a compiler can run into; the ordinary evaluation always works
+            self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        if self.failure is None:
+            return found
+        self._function = None
+        warnings.warn(
+            f"compilation is not used and the ordinary evaluation goes on ({self.failure})",
+            CompileWarning,
+            stacklevel=4,
+        )
+        return expected
+
+    def _difference(self, found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> str | None:
+        """What differs from the ordinary evaluation, the gradient of the parameters included when training."""
+        names = ["energies", "gradients"]
+        if self.training:
+            found, expected = (*found, self._parameter_gradient(found)), (*expected, self._parameter_gradient(expected))
+            names.append("derivatives with respect to the parameters")
+        for name, one, other in zip(names, found, expected, strict=True):
+            largest = float((one - other).detach().abs().max())
+            allowed = TOLERANCE[self.potential.dtype] * max(1.0, float(other.detach().abs().max()))
+            if not largest <= allowed:
+                return f"its {name} differ by {largest:.1e}, more than {allowed:.1e}"
+        return None
+
+    def _parameter_gradient(self, result: tuple[Tensor, ...]) -> Tensor:
+        """Gradient of a loss on energies and pulls, as training takes it; the parameters' own is left alone."""
+        loss = result[0].square().mean() + result[1].square().mean()
+        parameters = [p for p in self.potential.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        return torch.cat([g.flatten() for g in gradients if g is not None])
+
+    def _evaluate(self, graph: Graph, vectors: Tensor, table: NeighbourTable) -> tuple[Tensor, Tensor]:
+        """Compiled network, then the rest of the potential.
+
+        With ``E = sum_i s_i(v) (b_i + c n_i(v)) + ...`` the pull is that of the network weighted by ``c s_i``, plus
+        that of everything else at fixed ``n_i``.
+        """
+        assert self._function is not None
+        potential = self.potential
+        with torch.no_grad():
+            saturation = potential.saturation(graph, torch.linalg.vector_norm(vectors, dim=1))
+            weights = potential.scale * saturation
+        inputs = _inputs(graph, vectors, weights, table)
+        with torch.set_grad_enabled(self.training):
+            network, pull = self._function(dict(potential.network.named_parameters()), *inputs)
+        free = vectors.detach().requires_grad_()
+        with torch.enable_grad():
+            energies = potential.assemble(graph, free, network)
+            rest = edge_pull(energies, free, training=self.training)
+        return energies, pull + rest
+
+    def _compile(self, graph: Graph, vectors: Tensor, table: NeighbourTable) -> Callable[..., tuple[Tensor, Tensor]]:
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        module = _NetworkAndPull(self.potential.network, training=self.training)
+        parameters = dict(self.potential.network.named_parameters())
+
+        def function(values: dict[str, Tensor], *inputs: Tensor) -> tuple[Tensor, Tensor]:
+            named = {f"network.{name}": value for name, value in values.items()}
+            return torch.func.functional_call(module, named, inputs)
+
+        weights = torch.ones(graph.n_local, dtype=torch.float64, device=vectors.device)
+        inputs = _inputs(graph, vectors, weights, table)
+        with torch.enable_grad():
+            recorded = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(parameters, *inputs)
+        return torch.compile(_without_detach(recorded), dynamic=True)
+
+
+class _NetworkAndPull(nn.Module):
+    """Tensors in, the network's output and its weighted gradient out."""
+
+    def __init__(self, network: nn.Module, *, training: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.create_graph = training
+
+    def forward(
+        self,
+        vectors: Tensor,
+        weights: Tensor,
+        numbers: Tensor,
+        edge_index: Tensor,
+        slot: Tensor,
+        edge: Tensor,
+        neighbour: Tensor,
+        slots: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        n_atoms = numbers.shape[0]
+        table = NeighbourTable(slot, edge, neighbour, n_atoms, slots.shape[0])
+        free = vectors.detach().requires_grad_()
+        output = self.network(PreparedGraph(numbers, edge_index, n_atoms, table), free)
+        pull = edge_pull(output.double() * weights, free, training=self.create_graph)
+        return (output, pull) if self.create_graph else (output.detach(), pull)
+
+
+def _without_detach(recorded: Any) -> Any:
+    """Let gradients through where autograd handed its saved tensors on: the recording shows each as a ``detach``."""
+    for node in recorded.graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default):
+        node.replace_all_uses_with(node.args[0])
+        recorded.graph.erase_node(node)
+    recorded.recompile()
+    return recorded
+
+
+def _inputs(graph: Graph, vectors: Tensor, weights: Tensor, table: NeighbourTable) -> tuple[Any, ...]:
+    slots = vectors.new_empty(table.n_slots)  # its length tells the number of slots
+    indices = (graph.numbers, graph.edge_index, table.slot, table.edge, table.neighbour)
+    return (vectors.detach(), weights, *indices, slots)

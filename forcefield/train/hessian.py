@@ -1,0 +1,128 @@
+"""Loss on products of the Hessian with directions, and how soft a potential is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+from torch import Tensor
+
+from forcefield.data.batches import FEWEST_SLOTS
+from forcefield.derivatives import hessian_vector_product
+from forcefield.graph import Graph, collate, graph_from_atoms
+from forcefield.potential import Potential
+from forcefield.train.config import HessianLoss
+from forcefield.train.hessian_labels import HessianLabels, read_hessian_labels
+
+
+class HessianTask:
+    """Hessian labels in batches.
+
+    Args:
+        settings: entries of the configuration.
+        cutoff: of the network (Å).
+        elements: atomic numbers that the network knows.
+        slots: batch size in padded edges.
+        seed: of the order of batches.
+
+    Raises:
+        ValueError: the file cannot be used, or has elements unknown to the model.
+    """
+
+    def __init__(self, settings: HessianLoss, *, cutoff: float, elements: Sequence[int], slots: int, seed: int) -> None:
+        self.settings = settings
+        self.labels = read_hessian_labels(settings.file)
+        unknown = sorted(set(self.labels.numbers.tolist()) - set(elements))
+        if unknown:
+            names = ", ".join(chemical_symbols[z] for z in unknown)
+            raise ValueError(f"{settings.file} has the elements {names}, which the model does not know")
+        count = len(self.labels.n_atoms)
+        self.graphs = [graph_from_atoms(self.labels.atoms(k), cutoff) for k in range(count)]
+        self.cost = np.array([_padded_edges(graph) for graph in self.graphs])
+        self.seed = seed
+        self.plan = self._plan(settings.slots or max(slots // 3, 1))
+
+    def _plan(self, slots: int) -> list[NDArray[np.int64]]:
+        """Batches of samples ``structure * directions + direction``, of at most ``slots`` padded edges each."""
+        n_directions = len(self.labels.directions)
+        order = np.random.default_rng(self.seed).permutation(len(self.graphs) * n_directions)
+        batches: list[list[int]] = [[]]
+        filled = 0
+        for sample in order:
+            cost = int(self.cost[sample // n_directions])
+            if batches[-1] and filled + cost > slots:
+                batches.append([])
+                filled = 0
+            batches[-1].append(int(sample))
+            filled += cost
+        return [np.array(batch, dtype=np.int64) for batch in batches]
+
+    def batch(self, number: int) -> NDArray[np.int64]:
+        """The samples of the n-th batch since the start of the run; every pass through the plan has its own order."""
+        turn, place = divmod(number, len(self.plan))
+        return self.plan[np.random.default_rng([self.seed, turn]).permutation(len(self.plan))[place]]
+
+    def structure_cost(self) -> NDArray[np.int64]:
+        """(samples,) cost of every sample."""
+        return np.repeat(self.cost, len(self.labels.directions))
+
+    def load(self, samples: NDArray[np.int64], device: str) -> tuple[Graph, Tensor, Tensor]:
+        """Structures of the samples as one batch with directions and products, (atoms, 3) each."""
+        structures, directions = np.divmod(samples, len(self.labels.directions))
+        rows = [self.labels.rows(int(k)) for k in structures]
+
+        def joined(values: NDArray[np.float64]) -> Tensor:
+            parts = [values[d, row] for d, row in zip(directions, rows, strict=True)]
+            return torch.from_numpy(np.concatenate(parts)).to(device)
+
+        graph = collate([self.graphs[int(k)] for k in structures]).to(device)
+        return graph, joined(self.labels.directions), joined(self.labels.products)
+
+    def differences(self, potential: Potential, samples: NDArray[np.int64], device: str) -> Tensor:
+        """Predicted minus labelled products, (atoms, 3) in eV/Å^2, to be differentiated."""
+        graph, directions, products = self.load(samples, device)
+        return hessian_vector_product(potential, graph, directions, training=True) - products
+
+
+def _padded_edges(graph: Graph) -> int:
+    counts = torch.bincount(graph.edge_index[0], minlength=graph.n_atoms)
+    return graph.n_atoms * max(int(counts.max()), FEWEST_SLOTS)
+
+
+@dataclass(frozen=True)
+class HessianErrors:
+    """How well a potential does on Hessian labels.
+
+    Attributes:
+        mae: mean absolute error of the components of products (eV/Å^2).
+        softening: slope of predicted over labelled curvatures ``v H v``, through the origin; below 1 is too soft.
+        label_size: mean absolute label (eV/Å^2).
+    """
+
+    mae: float
+    softening: float
+    label_size: float
+
+
+def hessian_errors(potential: Potential, labels: HessianLabels, *, device: str = "cpu") -> HessianErrors:
+    """Errors of a potential on Hessian labels, structure by structure and direction by direction."""
+    errors, predicted, wanted, sizes = [], [], [], []
+    for k in range(len(labels.n_atoms)):
+        graph = graph_from_atoms(labels.atoms(k), potential.cutoff).to(device)
+        for direction, product in zip(labels.directions, labels.products, strict=True):
+            v, label = direction[labels.rows(k)], product[labels.rows(k)]
+            found = hessian_vector_product(potential, graph, torch.from_numpy(v).to(device)).detach().cpu().numpy()
+            errors.append(np.abs(found - label).ravel())
+            sizes.append(np.abs(label).ravel())
+            predicted.append(float((v * found).sum()))
+            wanted.append(float((v * label).sum()))
+    p, w = np.array(predicted), np.array(wanted)
+    return HessianErrors(
+        mae=float(np.concatenate(errors).mean()),
+        softening=float((p * w).sum() / (w * w).sum()),
+        label_size=float(np.concatenate(sizes).mean()),
+    )
