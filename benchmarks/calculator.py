@@ -21,11 +21,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import ase
 import torch
 from measurements import (
     PARTS,
     CallRow,
     DynamicsRow,
+    call,
     dense_metals,
     in_fresh_process,
     measure_calls,
@@ -54,6 +56,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200, help="steps of molecular dynamics")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
     parser.add_argument("--quick", action="store_true", help="up to 512 atoms, few repeats, 30 steps, no metals")
+    parser.add_argument("--compile", action="store_true", help="also GNNCalculator(compile=True)")
     parser.add_argument("--profile", action="store_true", help="operators of PyTorch on 512 atoms")
     parser.add_argument("--peers", type=_names, default=[], metavar="NAME,...", help=", ".join(PEERS))
     parser.add_argument("--environments", type=Path, default=environments_folder(), help="where peers are installed")
@@ -78,14 +81,14 @@ def _names(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def make_calculator(options: argparse.Namespace, *, device: str = "cpu") -> Any:
+def make_calculator(options: argparse.Namespace, *, device: str = "cpu", compiled: bool = False) -> Any:
     """Our calculator, or the one asked for."""
     if options.calculator:
         module, _, name = options.calculator.partition(":")
         return getattr(importlib.import_module(module), name)()
     from forcefield import GNNCalculator
 
-    return GNNCalculator(options.model, device=device)
+    return GNNCalculator(options.model, device=device, compile=compiled)
 
 
 def statements(options: argparse.Namespace) -> str:
@@ -123,18 +126,28 @@ def measure_all_calls(options: argparse.Namespace) -> list[CallRow]:
     """One row for each structure and device."""
     names = [f"NaCl {size}" for size in options.sizes] + ([] if options.quick else list(dense_metals()))
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() and not options.calculator else [])
+    ways = [(device, compiled) for compiled in ((False, True) if options.compile else (False,)) for device in devices]
     rows = []
-    for device in devices:
-        calculator = make_calculator(options, device=device)
+    for device, compiled in ways:
+        calculator = make_calculator(options, device=device, compiled=compiled)
+        if compiled:
+            call(_attached(structure("NaCl 64"), calculator))  # compiles
         for name in names:
             atoms = structure(name)
             repeats = options.repeats if len(atoms) > 100 else 5 * options.repeats
             row = measure_calls(name, atoms, calculator, repeats=repeats)
-            if device == "cpu" and len(atoms) >= SMALLEST_FOR_MEMORY:
+            if compiled:
+                row = replace(row, device=f"{row.device}, compiled")
+            elif device == "cpu" and len(atoms) >= SMALLEST_FOR_MEMORY:
                 row = replace(row, memory=_memory(name, options))
             rows.append(row)
             print(_call_line(row), flush=True)
     return rows
+
+
+def _attached(atoms: ase.Atoms, calculator: Any) -> ase.Atoms:
+    atoms.calc = calculator
+    return atoms
 
 
 def _memory(name: str, options: argparse.Namespace) -> float:

@@ -1,6 +1,7 @@
 """How fast training is: atoms a second and core by part of a step, processes, memory, start-up.
 
     python benchmarks/training.py                                  # made-up crystals, 26 and 58 neighbours
+    python benchmarks/training.py --compile                        # also with `compile: true`
     python benchmarks/training.py --processes 2                    # also through torchrun
     python benchmarks/training.py --train STORE --validation STORE # memory and start-up with a real data set
 
@@ -58,7 +59,8 @@ def main() -> None:
         found: dict[str, Any] = {"hardware": hardware("cpu"), "network": options.network, "slots": options.slots}
         with tempfile.TemporaryDirectory() as folder:
             stores = {n: make_store(Path(folder) / str(n), n, options.slots) for n in CRYSTALS}
-            found["steps"] = [step_times(store, options) for store in stores.values()]
+            ways = (False, True) if options.compile else (False,)
+            found["steps"] = [step_times(store, options, compiled) for store in stores.values() for compiled in ways]
             if options.processes > 1:
                 found["processes"] = [
                     run_processes(store, options, n) for store in stores.values() for n in (1, options.processes)
@@ -76,6 +78,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--network", default="density")
     parser.add_argument("--slots", type=int, default=4500, help="batch size in padded edges")
     parser.add_argument("--steps", type=int, default=30, help="steps to measure, after five to warm up")
+    parser.add_argument("--compile", action="store_true", help="measure the compiled network too")
     parser.add_argument("--processes", type=int, default=1, help="measure this many processes too")
     parser.add_argument("--train", type=Path, help="store to measure memory and start-up with")
     parser.add_argument("--validation", type=Path, help="validation store beside it")
@@ -120,10 +123,11 @@ def configuration(store: Path, output: Path, network: str, slots: int, validatio
     )
 
 
-def step_times(store: FrameStore, options: argparse.Namespace) -> dict[str, Any]:
-    """Processor time of each part of a step, and atoms a second."""
+def step_times(store: FrameStore, options: argparse.Namespace, compiled: bool) -> dict[str, Any]:
+    """Processor time of each part of a step, and atoms a second; the compiled network's forward holds the forces."""
     with tempfile.TemporaryDirectory() as output:
-        run = Run(configuration(store.folder, Path(output), options.network, options.slots))
+        config = configuration(store.folder, Path(output), options.network, options.slots)
+        run = Run(config.model_copy(update={"compile": compiled}))
         batches = run.batches()
         for _ in range(5):
             run.update(next(batches))
@@ -138,7 +142,12 @@ def step_times(store: FrameStore, options: argparse.Namespace) -> dict[str, Any]
         count = run.atoms_seen - atoms
     neighbours = float(np.mean(store.arrays["n_edges"] / store.arrays["n_atoms"]))
     return {
-        **{"neighbours": neighbours, "atoms_per_step": count / options.steps, "atoms_per_cpu_second": count / cpu},
+        **{
+            "neighbours": neighbours,
+            "compiled": compiled,
+            "atoms_per_step": count / options.steps,
+            "atoms_per_cpu_second": count / cpu,
+        },
         **{"atoms_per_second": count / wall, "parts": {part: times[part] / cpu for part in PARTS}},
     }
 
@@ -217,13 +226,14 @@ def text(found: dict[str, Any]) -> str:
         f"Training the `{found['network']}` network at its defaults, {found['hardware']}, batches of {found['slots']} "
         "padded edges.",
         "",
-        "| neighbours | atoms a step | atoms/s of CPU time | atoms/s of wall time | " + " | ".join(PARTS) + " |",
-        "| --- " * (4 + len(PARTS)) + "|",
+        "| neighbours | | atoms a step | atoms/s of CPU time | atoms/s of wall time | " + " | ".join(PARTS) + " |",
+        "| --- " * (5 + len(PARTS)) + "|",
     ]
     for row in found["steps"]:
         shares = " | ".join(f"{100 * row['parts'][part]:.0f} %" for part in PARTS)
+        way = "compiled" if row["compiled"] else ""
         lines.append(
-            f"| {row['neighbours']:.0f} | {row['atoms_per_step']:.0f} | {row['atoms_per_cpu_second']:.0f} "
+            f"| {row['neighbours']:.0f} | {way} | {row['atoms_per_step']:.0f} | {row['atoms_per_cpu_second']:.0f} "
             f"| {row['atoms_per_second']:.0f} | {shares} |"
         )
     if "processes" in found:

@@ -91,7 +91,7 @@ class CompiledPotential:
             found = self._evaluate(graph, vectors, table)
             self.failure = self._difference(found, expected)
         except Exception as error:  # whatever a compiler can run into; the ordinary evaluation always works
-            self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            self.failure = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         if self.failure is None:
             return found
         self._function = None

@@ -142,7 +142,9 @@ def test_card_says_what_the_config_says(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_folder_holds_the_model_and_nothing_else(name):
     folder = model_folder(name)
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "weights.safetensors"]
+    needed, samples = {"README.md", "config.json", "weights.safetensors"}, {"replay.npz", "validation_sample.npz"}
+    assert needed <= {path.name for path in folder.iterdir()} <= needed | samples
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 10e6
     weights = load_file(folder / "weights.safetensors")
     assert all(bool(torch.isfinite(value).all()) for value in weights.values() if value.is_floating_point())
     assert (folder / "weights.safetensors").stat().st_size < 50e6

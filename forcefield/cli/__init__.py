@@ -10,16 +10,23 @@ from typing import Annotated
 
 import typer
 
+from forcefield.cli.analyse import analyse
 from forcefield.cli.anharmonic import conductivity, gruneisen, qha
 from forcefield.cli.data import app as data
+from forcefield.cli.defects import defects
 from forcefield.cli.elastic import elastic
+from forcefield.cli.energetics import energetics
 from forcefield.cli.eos import eos
 from forcefield.cli.evaluate import evaluate
+from forcefield.cli.finetune import finetune
+from forcefield.cli.md import md
 from forcefield.cli.models import models
+from forcefield.cli.neb import neb, saddle
 from forcefield.cli.phonons import phonons
 from forcefield.cli.predict import predict
 from forcefield.cli.relax import relax
 from forcefield.cli.selftest import selftest
+from forcefield.cli.surfaces import adsorption, surfaces
 from forcefield.cli.train import train
 
 app = typer.Typer(
@@ -38,11 +45,20 @@ app.command()(eos)
 app.command()(qha)
 app.command()(gruneisen)
 app.command()(conductivity)
+app.command()(md)
+app.command()(analyse)
+app.command()(neb)
+app.command()(saddle)
+app.command()(surfaces)
+app.command()(adsorption)
+app.command()(defects)
+app.command()(energetics)
 app.command()(evaluate)
 app.command()(models)
 app.command()(selftest)
 app.add_typer(data, name="data")
 app.command()(train)
+app.command()(finetune)
 
 
 def _show_version(wanted: bool) -> None:

@@ -288,18 +288,19 @@ class NeighbourDensity(nn.Module):
         Returns:
             ((lmax+1)^2, centres, channels), components first.
         """
-        n, b, s, components = len(species), self.n_radial, self.n_scalars, (self.lmax + 1) ** 2
-        moments = basis.transpose(1, 2).bmm(received).view(n, components, b, received.shape[2])
-        scalars, vectors = moments.split([s, received.shape[2] - s], dim=3)
-        scalars = scalars * (1 + self.element_scale(species)).view(n, 1, b, s)
+        n, b, s = len(species), self.n_radial, self.n_scalars
+        scalars, vectors = received.split([s, received.shape[2] - s], dim=2)
+        moments = basis.transpose(1, 2).bmm(scalars).view(n, (self.lmax + 1) ** 2, b * s)
+        moments = moments * (1 + self.element_scale(species))[:, None]
         weights = [mix.get_parameter("weight").expand(2 * l + 1, -1, -1) for l, mix in enumerate(self.from_scalars)]
-        density = scalars.view(n, components, b * s).transpose(0, 1).bmm(torch.cat(weights))
-        return density + self._from_vectors(vectors, species) if self.n_vectors else density
+        density = moments.transpose(0, 1).bmm(torch.cat(weights))
+        return density + self._from_vectors(basis, vectors, species) if self.n_vectors else density
 
-    def _from_vectors(self, moments: Tensor, species: Tensor) -> Tensor:
-        """The part of the vectors; moments (centres, (lmax+1)^2, b, 3 n_vectors)."""
+    def _from_vectors(self, basis: Tensor, vectors: Tensor, species: Tensor) -> Tensor:
+        """The part of the neighbours' vectors (centres, slots, 3 n_vectors)."""
         n, b, v = len(species), self.n_radial, self.n_vectors
-        moments = moments.unflatten(-1, (3, v)).permute(1, 3, 0, 2, 4).reshape(self.coupling.shape[1], n * b * v)
+        moments = basis.transpose(1, 2).bmm(vectors).view(n, (self.lmax + 1) ** 2, b, 3, v)
+        moments = moments.permute(1, 3, 0, 2, 4).reshape(self.coupling.shape[1], n * b * v)
         rows = (self.coupling @ moments).view(self.coupling.shape[0], n, b * v)  # components of the paths
         rows = rows * (1 + self.element_scale_vectors(species))
         of_paths = [

@@ -126,12 +126,9 @@ def _keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
 def _summary_writer(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        try:
-            from tensorboardX import SummaryWriter  # type: ignore[import-not-found,no-redef]
-        except ImportError as error:
-            raise ValueError(
-                'tensorboard is true but TensorBoard is not installed: pip install "gnn-forcefield[tensorboard]", '
-                "or set it to false"
-            ) from error
+    except ImportError as error:
+        raise ValueError(
+            'tensorboard is true but TensorBoard is not installed: pip install "gnn-forcefield[tensorboard]", '
+            "or set it to false"
+        ) from error
     return SummaryWriter(str(folder), purge_step=step + 1)

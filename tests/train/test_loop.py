@@ -317,7 +317,7 @@ def test_logs_hold_each_step_once_after_an_interruption(config, monkeypatch):
 
 
 def test_missing_tensorboard_is_named(config, monkeypatch):
-    for name in ("torch.utils.tensorboard", "tensorboardX"):
+    for name in ("torch.utils.tensorboard",):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValueError, match=r"gnn-forcefield\[tensorboard\]"):
         train(changed(config, tensorboard=True))

@@ -1,0 +1,141 @@
+"""Fine-tune a model on real DFT data and measure it on frames that it never saw.
+
+    python benchmarks/finetune.py DATA.extxyz --elements Si Li --output runs/finetune --json docs/finetune.json
+
+DATA is the mlearn set (Zuo et al., J. Phys. Chem. A 124, 731 (2020), https://doi.org/10.1021/acs.jpca.9b08723; VASP,
+PBE) as extended XYZ with ``element`` and ``split`` (train or test) of each frame. For each element the model is
+fine-tuned on the train frames, of which the last ones of each kind are set aside to decide when to stop; the test
+frames are looked at once, before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.io import iread, write
+
+from forcefield.cli.train import ProgressBar
+from forcefield.models import load_model
+from forcefield.train.breakdown import errors
+from forcefield.train.comparison import compare
+from forcefield.train.evaluate import predict_data
+from forcefield.train.finetune import FinetuneResult, finetune
+from forcefield.train.finetune_options import FinetuneOptions
+from forcefield.train.finetune_prepare import BEST, START, WORSE
+
+LABELS = "VASP with PBE, 520 eV; mlearn data set (Zuo et al., https://doi.org/10.1021/acs.jpca.9b08723)"
+
+
+def main() -> None:
+    """Fine-tune for each element and print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--elements", nargs="+", default=["Si", "Li"])
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the runs; made anew")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of processor time of the training for each element")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--replay-share", type=float, default=0.3)
+    parser.add_argument("--no-replay", action="store_true")
+    parser.add_argument("--slots", type=int, default=4000)
+    parser.add_argument("--base-validation", type=Path)
+    parser.add_argument("--json", type=Path, help="write the results here too")
+    choices = parser.parse_args()
+    options = FinetuneOptions(
+        **{"minutes": choices.minutes, "learning_rate": choices.learning_rate, "slots": choices.slots},
+        **{"replay_share": choices.replay_share, "no_replay": choices.no_replay, "device": "cpu", "clock": "cpu"},
+        **{"base_validation": choices.base_validation, "labels": LABELS},
+    )
+    results = {}
+    for element in choices.elements:
+        results[element] = one_element(choices, element, options)
+        print(markdown(element, results[element]), flush=True)
+    if choices.json is not None:
+        choices.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def one_element(choices: argparse.Namespace, element: str, options: FinetuneOptions) -> dict[str, Any]:
+    """Fine-tune on one element's train frames; errors on its test frames before and after."""
+    folder = choices.output / element
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for split in ("train", "test"):
+        frames = [atoms for atoms in iread(choices.data, ":") if is_wanted(atoms, element, split)]
+        if not frames:
+            raise SystemExit(f"{choices.data} has no {split} frame of {element}")
+        files[split] = folder / f"{split}.extxyz"
+        write(files[split], frames)
+    with ProgressBar() as bar:
+        result = finetune(choices.model, [files["train"]], output=folder, options=options, watcher=bar, restart=True)
+    return {
+        "test": {name: test_errors(model, files["test"]) for name, model in models(choices.model, folder).items()},
+        "frames": json.loads((folder / "prepared.json").read_text(encoding="utf-8"))["training"]["frames"],
+        "test_frames": sum(1 for _ in iread(files["test"], ":")),
+        **summary(result),
+    }
+
+
+def is_wanted(atoms: Atoms, element: str, split: str) -> bool:
+    """Whether a frame belongs to an element and a split; its kind is noted for the division into series."""
+    atoms.info["kind"] = str(atoms.info.get("group", ""))
+    return atoms.info.get("element") == element and atoms.info.get("split") == split
+
+
+def models(base: str, folder: Path) -> dict[str, str]:
+    """The states of the model that are compared."""
+    end = folder / (BEST if (folder / BEST).is_dir() else WORSE)
+    return {"base model": base, "element energies refitted": str(folder / START), "fine-tuned": str(end)}
+
+
+def test_errors(model: str, path: Path) -> dict[str, Any]:
+    """Errors of a model on a file: energies per atom (eV), forces (eV/Å), stress (GPa)."""
+    comparison = compare(predict_data(load_model(model).potential, path))
+    return {name: value for name, value in errors(comparison)["all"].items() if isinstance(value, dict)}
+
+
+def summary(result: FinetuneResult) -> dict[str, Any]:
+    """What a run says of itself."""
+    base = [None if stage.base is None else stage.base["all"] for stage in result.stages[1:]]
+    return {
+        **{"better": result.better, "reason": result.reason, "forgetting_percent": result.forgetting},
+        **{"steps": result.steps, "minutes": result.seconds / 60, "shift": result.shift, "base_validation": base},
+    }
+
+
+def markdown(element: str, result: dict[str, Any]) -> str:
+    """The tables of one element."""
+    lines = [
+        f"### {element}: {result['frames']} frames, {result['steps']} steps in {result['minutes']:.1f} minutes",
+        "",
+        f"| {result['test_frames']} test frames, MAE / RMSE | energy (meV/atom) | forces (meV/Å) | stress (GPa) |",
+        "| --- | --- | --- | --- |",
+    ]
+    factors = {"energy": 1000, "forces": 1000, "stress": 1}
+    for name, found in result["test"].items():
+        cells = [f"{found[p]['mae'] * f:.3g} / {found[p]['rmse'] * f:.3g}" for p, f in factors.items()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    before, after = result["test"]["element energies refitted"], result["test"]["fine-tuned"]
+    cells = [f"{before[p]['mae'] / after[p]['mae']:.1f} / {before[p]['rmse'] / after[p]['rmse']:.1f}" for p in factors]
+    lines.append(f"| smaller by a factor of | {' | '.join(cells)} |")
+    if result["forgetting_percent"] is not None:
+        lines += [
+            "",
+            "| base validation, MAE | energy (meV/atom) | forces (meV/Å) | stress (GPa) |",
+            "| --- | --- | --- | --- |",
+        ]
+        units = {"energy": 1000, "forces": 1000, "stress": 160.21766}
+        for name, found in zip(("before", "after"), result["base_validation"], strict=True):
+            cells = [f"{found[p + '_mae'] * f:.4g}" for p, f in units.items()]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        changes = [f"{result['forgetting_percent'][p]:+.1f} %" for p in units]
+        lines.append(f"| forgetting | {' | '.join(changes)} |")
+    verdict = "better" if result["better"] else f"not better: {result['reason']}"
+    return "\n".join([*lines, "", f"Verdict on the validation part: {verdict}.", ""])
+
+
+if __name__ == "__main__":
+    main()

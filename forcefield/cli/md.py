@@ -1,0 +1,168 @@
+"""`forcefield md`: molecular dynamics of every structure of the files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forcefield.cli.folder import (
+    RESULT,
+    STATE,
+    Command,
+    OutputDir,
+    Plots,
+    Resume,
+    StructureFolder,
+    plots_wanted,
+    run_over_structures,
+)
+from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
+from forcefield.cli.report import ProgressLine, format_number, one_line_errors
+
+if TYPE_CHECKING:
+    from forcefield.cli.io import Frame
+    from forcefield.workflows.molecular_dynamics_result import MDResult, MDStep
+
+COLUMNS = ("atoms", "steps", "time\nps", "temperature\nK", "pressure\nGPa", "drift\nmeV/atom/ps", "speed\nns/day")
+
+
+def md(
+    files: Files,
+    ensemble: Annotated[str, typer.Option(help="nve, nvt or npt.")] = "nvt",
+    thermostat: Annotated[str, typer.Option(help="bussi, langevin or nose-hoover.")] = "bussi",
+    cell: Annotated[str, typer.Option(help="At constant pressure: isotropic or full.")] = "isotropic",
+    steps: Annotated[int, typer.Option(help="Number of steps; more of them with --resume make a run longer.")] = 10_000,
+    timestep: Annotated[float | None, typer.Option(help="Time step (fs).  [default: by the lightest atom]")] = None,
+    temperature: Annotated[float, typer.Option(help="Temperature (K).")] = 300.0,
+    final_temperature: Annotated[float | None, typer.Option(help="Temperature at the end (K).")] = None,
+    pressure: Annotated[float, typer.Option(help="Pressure (GPa), with npt.")] = 0.0,
+    final_pressure: Annotated[float | None, typer.Option(help="Pressure at the end (GPa).")] = None,
+    thermostat_time: Annotated[float, typer.Option(help="Relaxation time of the thermostat (fs).")] = 100.0,
+    barostat_time: Annotated[float, typer.Option(help="Time constant of the cell (fs).")] = 1000.0,
+    velocities: Annotated[
+        str, typer.Option(help="draw from Maxwell and Boltzmann, or keep those of the file.")
+    ] = "draw",
+    seed: Annotated[int, typer.Option(help="Of velocities and thermostat.")] = 0,
+    log_interval: Annotated[int, typer.Option(help="Steps between rows of thermo.csv.")] = 10,
+    frame_interval: Annotated[int, typer.Option(help="Steps between frames of the trajectory.")] = 100,
+    checkpoint_interval: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
+    trajectory_format: Annotated[str, typer.Option(help="extxyz or traj.")] = "extxyz",
+    temperature_limit: Annotated[float | None, typer.Option(help="Temperature at which to stop (K).")] = None,
+    drift_limit: Annotated[float, typer.Option(help="Largest drift of energy (meV/atom/ps).")] = 5.0,
+    distance_limit: Annotated[float, typer.Option(help="Growth at which an atom counts as leaving (Å).")] = 20.0,
+    output_dir: OutputDir = None,
+    resume: Resume = False,
+    plots: Plots = True,
+    index: Index = ":",
+    model: Model = None,
+    device: Device = None,
+    dtype: Precision = None,
+    calculator: CalculatorName = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run molecular dynamics at constant energy, temperature or pressure.
+
+    Each structure gets a folder with trajectory, thermo.csv, checkpoint.npz, final.extxyz, thermo.png and result.json.
+    The status is 0 where all runs did all their steps, 1 where one was stopped (its verdict says why) or failed, 2 for
+    wrong usage and 130 after Ctrl-C; --resume then goes on from the checkpoint, to the last bit, and with more --steps
+    makes a finished run longer.
+    """
+    with one_line_errors(debug=debug):
+        from forcefield.cli.io import load_calculator
+        from forcefield.workflows.molecular_dynamics_options import MDOptions
+
+        given: dict[str, Any] = {
+            **{"ensemble": ensemble, "thermostat": thermostat, "cell": cell, "steps": steps, "timestep": timestep},
+            **{"temperature": temperature, "final_temperature": final_temperature},
+            **{"pressure": pressure, "final_pressure": final_pressure, "thermostat_time": thermostat_time},
+            **{"barostat_time": barostat_time, "velocities": velocities, "seed": seed, "log_interval": log_interval},
+            **{"frame_interval": frame_interval, "checkpoint_interval": checkpoint_interval},
+            **{"trajectory_format": trajectory_format, "temperature_limit": temperature_limit},
+            **{"drift_limit": drift_limit, "distance_limit": distance_limit},
+        }
+        options = MDOptions(**given)
+        settings = options.to_dict()
+        plots_wanted(plots)
+        engine = load_calculator(calculator, model, device, dtype)
+        if resume and not options.ramped:
+            _reopen_shorter_runs(output_dir or Path("md"), {**settings, "plots": plots})
+
+    def compute(frame: Frame, folder: StructureFolder, progress: ProgressLine) -> Mapping[str, Any]:
+        from forcefield.workflows.molecular_dynamics import molecular_dynamics
+        from forcefield.workflows.molecular_dynamics_watch import INTERRUPTED
+
+        def show(step: MDStep) -> None:
+            progress.detail(
+                f"{frame.label}  {step.step}/{step.steps} steps  {step.temperature:.0f} K  {step.ns_per_day:.3g} ns/day"
+            )
+
+        result = molecular_dynamics(
+            frame.atoms, engine, folder=folder.path, resume=folder.resumed, callback=show, **settings
+        )
+        if result.verdict == INTERRUPTED:
+            raise KeyboardInterrupt
+        for warning in result.warnings:
+            progress.note(f"{frame.label}: warning: {warning}")
+        _write_files(result, folder.path, plots=plots)
+        return result.to_dict()
+
+    command = Command("md", COLUMNS, _row, compute, {**settings, "plots": plots})
+    run_over_structures(
+        command,
+        files,
+        index=index,
+        output_dir=output_dir,
+        resume=resume,
+        calculator_name=calculator or f"{model or 'default'} {dtype or 'float32'}",
+        as_json=as_json,
+        debug=debug,
+    )
+
+
+def _reopen_shorter_runs(root: Path, options: Mapping[str, Any]) -> None:
+    """Turn finished runs that differ in fewer steps only into unfinished ones, so that they go on."""
+    from forcefield.workflows.outcome import write_result
+
+    for path in root.glob(f"*/{RESULT}"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        identity = record.get("identity") or {}
+        before = identity.get("options") or {}
+        if identity.get("command") != "md" or {**before, "steps": options["steps"]} != options:
+            continue
+        if record["ok"] and before["steps"] < options["steps"]:
+            write_result(path.with_name(STATE), {**identity, "options": dict(options)})
+            path.unlink()
+
+
+def _write_files(result: MDResult, folder: Path, *, plots: bool) -> None:
+    from ase.io import write
+
+    write(folder / "final.extxyz", result.atoms.copy(), format="extxyz")
+    if plots and len(result.thermo["step"]) > 1:
+        from forcefield.workflows.trajectory_analysis_plots import plot_thermo
+
+        plot_thermo(result.thermo, folder / "thermo.png")
+
+
+def _row(record: Mapping[str, Any]) -> list[str]:
+    def mean(name: str, digits: int) -> str:
+        average = record["averages"].get(name)
+        if average is None:
+            return "-"
+        return f"{average['mean']:.{digits}f} ± {format_number(average['error'], digits)}"
+
+    drift = record["drift"]
+    return [
+        str(record["n_atoms"]),
+        str(record["steps"]),
+        format_number(record["time_ps"], 2),
+        mean("temperature_K", 1),
+        mean("pressure_GPa", 3),
+        format_number(None if drift is None else drift["slope"], 3, sign=True),
+        format_number(record["ns_per_day"], 3),
+    ]

@@ -1,0 +1,211 @@
+"""`forcefield neb` and `forcefield saddle`: barriers between two structures, or from one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forcefield.cli.folder import (
+    RESULT,
+    Command,
+    OutputDir,
+    Plots,
+    Resume,
+    StructureFolder,
+    load_engine,
+    plots_wanted,
+    run_over_structures,
+)
+from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
+from forcefield.cli.report import (
+    INTERRUPTED,
+    ProgressLine,
+    format_number,
+    one_line_errors,
+    print_json,
+    print_summary,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from forcefield.cli.io import Frame
+    from forcefield.workflows.barrier import BarrierResult, NEBStep
+
+COLUMNS = ("forward\neV", "reverse\neV", "reaction\neV", "images", "steps", "max force\neV/Å")
+SADDLE_COLUMNS = ("barrier\neV", "curvature\neV/Å²", "steps", "max force\neV/Å")
+PATH = "path.extxyz"
+SADDLE = "saddle.extxyz"
+
+
+def neb(
+    initial: Annotated[Path, typer.Argument(metavar="INITIAL", help="Structure at the start (last frame).")],
+    final: Annotated[Path, typer.Argument(metavar="FINAL", help="Structure at the end (last frame).")],
+    n_images: Annotated[int, typer.Option(help="Images between the ends.")] = 5,
+    climb: Annotated[bool, typer.Option("--climb/--no-climb", help="Let the highest image climb.")] = True,
+    relax_ends: Annotated[bool, typer.Option("--relax-ends/--no-relax-ends", help="Relax both ends first.")] = True,
+    mapping: Annotated[
+        bool,
+        typer.Option("--mapping/--no-mapping", help="Pair the atoms of both ends by distance, or keep their order."),
+    ] = True,
+    interpolation: Annotated[str, typer.Option(help="idpp or linear.")] = "idpp",
+    optimizer: Annotated[str, typer.Option(help="FIRE or ode.")] = "FIRE",
+    fmax: Annotated[float, typer.Option(help="Largest force accepted (eV/Å).")] = 0.03,
+    steps: Annotated[int, typer.Option(help="Most steps.")] = 500,
+    spring: Annotated[float, typer.Option(help="Stiffness of the springs (eV/Å²).")] = 0.5,
+    output_dir: OutputDir = None,
+    plots: Plots = True,
+    model: Model = None,
+    device: Device = None,
+    dtype: Precision = None,
+    calculator: CalculatorName = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Find the path of least energy between two structures, and the barrier on it.
+
+    The folder gets path.extxyz, saddle.extxyz, barrier.png and result.json. A model runs in float64 unless --dtype says
+    otherwise. The status is 0 where a barrier was found, 1 where not (the verdict says why), 2 for wrong usage and 130
+    after Ctrl-C.
+    """
+    root = output_dir or Path("neb")
+    with one_line_errors(debug=debug):
+        from forcefield.cli.io import prepare_folder
+        from forcefield.workflows.barrier_setup import NEBOptions
+
+        settings: dict[str, Any] = {
+            **{"n_images": n_images, "climb": climb, "relax_ends": relax_ends, "mapping": mapping, "steps": steps},
+            **{"interpolation": interpolation, "optimizer": optimizer, "fmax": fmax, "spring": spring},
+        }
+        options = NEBOptions(**settings).to_dict()
+        ends = (_last_frame(initial), _last_frame(final))
+        plots_wanted(plots)
+        engine, name = load_engine(calculator, model, device, dtype)
+        prepare_folder(root)
+    record = _find_path(ends, engine, options, root, plots=plots, debug=debug)
+    record = {"initial": str(initial), "final": str(final), "calculator": name, **record}
+    with one_line_errors(debug=debug):
+        from forcefield.workflows.outcome import plain, write_result
+
+        content = plain(record)
+        write_result(root / RESULT, content)
+    if as_json:
+        print_json([content])
+    else:
+        print_table(("path", "verdict", *COLUMNS), [[f"{initial} - {final}", record["verdict"], *_row(record)]])
+        failures = [] if "error" not in record else [record["error"]]
+        print_summary(f"results are in {root}", [*failures, *record.get("warnings", ())])
+    if not record["ok"]:
+        raise typer.Exit(1)
+
+
+def _last_frame(path: Path) -> Atoms:
+    from forcefield.cli.io import read_frames
+
+    try:
+        return read_frames(path, "-1")[0].atoms
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _find_path(
+    ends: tuple[Atoms, Atoms], engine: Any, options: Mapping[str, Any], folder: Path, *, plots: bool, debug: bool
+) -> dict[str, Any]:
+    """Compute and write a path, or say in the record why there is none."""
+    from forcefield.cli.io import describe_error
+    from forcefield.workflows.barrier import neb as find_path
+
+    with ProgressLine(1) as progress:
+
+        def show(step: NEBStep) -> None:
+            progress.detail(f"step {step.step}  {step.max_force:.3f} eV/Å  barrier {step.barrier:.3f} eV")
+
+        try:
+            result = find_path(*ends, engine, callback=show, **options)
+            _write_files(result, folder, plots=plots)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(INTERRUPTED) from error
+        except Exception as error:  # whatever a calculator or a file system raises
+            if debug:
+                raise
+            return {"ok": False, "verdict": "failed", "error": describe_error(error)}
+    return result.to_dict()
+
+
+def _write_files(result: BarrierResult, folder: Path, *, plots: bool) -> None:
+    from ase.io import write
+
+    write(folder / PATH, result.images, format="extxyz")
+    write(folder / SADDLE, result.saddle, format="extxyz")
+    if plots:
+        from forcefield.workflows.barrier_plots import plot_barrier
+
+        plot_barrier(result, folder / "barrier.png")
+
+
+def _row(record: Mapping[str, Any]) -> list[str]:
+    if "error" in record:
+        return ["-"] * len(COLUMNS)
+    energies = [format_number(record[name], 4) for name in ("forward", "reverse", "reaction_energy")]
+    return [*energies, str(len(record["energies"])), str(record["steps"]), format_number(record["max_force"], 4)]
+
+
+def saddle(
+    files: Files,
+    moving: Annotated[
+        list[int] | None, typer.Option(help="Index of an atom that the first kick moves; may be given again.")
+    ] = None,
+    fmax: Annotated[float, typer.Option(help="Largest force accepted (eV/Å).")] = 0.02,
+    steps: Annotated[int, typer.Option(help="Most steps.")] = 500,
+    kick: Annotated[float, typer.Option(help="Length of the first kick (Å).")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the first kick.")] = 0,
+    output_dir: OutputDir = None,
+    resume: Resume = False,
+    index: Index = ":",
+    model: Model = None,
+    device: Device = None,
+    dtype: Precision = None,
+    calculator: CalculatorName = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Climb from each structure to a saddle point nearby, by the dimer method.
+
+    Each structure gets a folder with saddle.extxyz and result.json. A model runs in float64 unless --dtype says
+    otherwise. The status is 0 where all saddles were found, 1 where one was not, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    with one_line_errors(debug=debug):
+        from forcefield.workflows.barrier_saddle import SaddleOptions
+
+        options = SaddleOptions(fmax=fmax, steps=steps, kick=kick, seed=seed).to_dict()
+        engine, name = load_engine(calculator, model, device, dtype)
+
+    def compute(frame: Frame, folder: StructureFolder, progress: ProgressLine) -> Mapping[str, Any]:
+        from ase.io import write
+
+        from forcefield.workflows.barrier_saddle import saddle as find_saddle
+
+        result = find_saddle(frame.atoms, engine, moving=moving or None, **options)
+        write(folder.path / SADDLE, result.atoms, format="extxyz")
+        return result.to_dict()
+
+    command = Command("saddle", SADDLE_COLUMNS, _saddle_row, compute, {**options, "moving": moving})
+    run_over_structures(
+        command,
+        files,
+        index=index,
+        output_dir=output_dir,
+        resume=resume,
+        calculator_name=name,
+        as_json=as_json,
+        debug=debug,
+    )
+
+
+def _saddle_row(record: Mapping[str, Any]) -> list[str]:
+    numbers = [format_number(record["barrier"], 4), format_number(record["curvature"], 3)]
+    return [*numbers, str(record["steps"]), format_number(record["max_force"], 4)]

@@ -1,0 +1,120 @@
+"""`forcefield md` and `forcefield analyse` with ASE's EMT."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import read, write
+from typer.testing import CliRunner
+
+from forcefield.cli import app
+
+pytest.importorskip("matplotlib")
+
+EMT = "ase.calculators.emt:EMT"
+QUICK = ("--timestep", 5, "--log-interval", 2, "--frame-interval", 2, "--checkpoint-interval", 10)
+
+CALCULATORS = """
+from ase.calculators.emt import EMT
+
+class Stops(EMT):
+    left = 0
+    def calculate(self, *args, **kwargs):
+        Stops.left -= 1
+        if Stops.left == 0:
+            raise KeyboardInterrupt
+        super().calculate(*args, **kwargs)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder, made the current one, with structures and a calculator in it."""
+    write(tmp_path / "Cu.extxyz", bulk("Cu", cubic=True))
+    write(tmp_path / "Al.extxyz", bulk("Al", cubic=True))
+    (tmp_path / "md_calculators.py").write_text(CALCULATORS)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("md_calculators", None)
+
+
+def run(*arguments, calculator=EMT, command="md"):
+    words = [command] + ([] if calculator is None else ["--calculator", calculator])
+    return CliRunner().invoke(app, words + [str(argument) for argument in arguments])
+
+
+def names(path):
+    return {entry.name for entry in path.iterdir()}
+
+
+def test_run_and_analysis_fill_their_folders(folder):
+    result = run("Cu.extxyz", "Al.extxyz", *QUICK, "--steps", 60, "--temperature", 100)
+    assert result.exit_code == 0, result.output
+    files = {"trajectory.extxyz", "thermo.csv", "checkpoint.npz", "final.extxyz", "thermo.png", "result.json"}
+    assert names(folder / "md") == {"Cu", "Al"} and names(folder / "md" / "Cu") == files
+    record = json.loads((folder / "md" / "Cu" / "result.json").read_text())
+    assert record["verdict"] == "finished" and record["steps"] == 60 and record["options"]["temperature"] == 100
+    assert len(read(folder / "md" / "Cu" / "trajectory.extxyz", ":")) == 31
+
+    trajectories = [f"md/{name}/trajectory.extxyz" for name in ("Cu", "Al")]
+    result = run(*trajectories, calculator=None, command="analyse")
+    assert result.exit_code == 0, result.output
+    drawn = {"distances.png", "displacements.png", "vibrations.png", "thermo.png", "result.json"}
+    assert names(folder / "analyse") == {"Cu", "Al"} and names(folder / "analyse" / "Al") == drawn
+    record = json.loads((folder / "analyse" / "Cu" / "result.json").read_text())
+    assert record["interval"] == pytest.approx(10.0) and record["averages"]["temperature_K"]["mean"] > 0
+
+
+def test_interrupted_run_goes_on_and_a_finished_one_is_made_longer(folder):
+    assert run("Cu.extxyz", *QUICK, "--steps", 40, "--no-plots", "--output-dir", "whole").exit_code == 0
+    options = ["Cu.extxyz", *QUICK, "--no-plots", "--output-dir", "cut"]
+    assert run(*options, "--steps", 1, calculator="md_calculators:Stops").exit_code == 0
+    sys.modules["md_calculators"].Stops.left = 30
+    stopped = run(*options, "--steps", 30, calculator="md_calculators:Stops")
+    assert stopped.exit_code == 130 and "result.json" not in names(folder / "cut" / "Cu")
+    resumed = run(*options, "--steps", 30, "--resume", calculator="md_calculators:Stops")
+    assert resumed.exit_code == 0, resumed.output
+    again = run(*options, "--steps", 30, "--resume", calculator="md_calculators:Stops")
+    assert "done before, finished" in again.stderr
+    longer = run(*options, "--steps", 40, "--resume", calculator="md_calculators:Stops")
+    assert longer.exit_code == 0 and "done before" not in longer.stderr
+    for name in ("trajectory.extxyz", "thermo.csv"):
+        assert (folder / "cut" / "Cu" / name).read_bytes() == (folder / "whole" / "Cu" / name).read_bytes()
+
+
+def test_run_that_leaves_physics_is_status_one(folder):
+    result = run("Cu.extxyz", *QUICK, "--ensemble", "nve", "--timestep", 80, "--temperature", 3000, "--json")
+    assert result.exit_code == 1
+    (record,) = json.loads(result.stdout)
+    assert record["ok"] is False and record["verdict"] != "finished" and record["reason"]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("md", ["Cu.extxyz", "--ensemble", "nph"], "ensemble is 'nph'"),
+        ("md", ["Cu.extxyz", "--pressure", 1], "A pressure came with ensemble='nvt'"),
+        ("analyse", ["Cu.extxyz", "--skip", -1], "--skip is -1"),
+    ],
+)
+def test_wrong_usage_is_one_line(folder, command, arguments, message):
+    result = run(*arguments, calculator=EMT if command == "md" else None, command=command)
+    assert result.exit_code == 2 and message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_what_is_no_trajectory_fails_alone(folder):
+    frames = [bulk("Cu") for _ in range(4)]
+    for number, frame in enumerate(frames):
+        frame.positions += 0.01 * number * np.ones(3)
+        frame.info["time_fs"] = 2.0 * number
+    write(folder / "good.extxyz", frames)
+    (folder / "bad.extxyz").write_text("nonsense")
+    result = run("bad.extxyz", "good.extxyz", "Cu.extxyz", "gone.traj", calculator=None, command="analyse")
+    assert result.exit_code == 1 and "1 of 4 without objection" in result.stdout
+    assert "cannot be read as a trajectory" in result.stdout and "needs two or more" in result.stdout
+    assert "gone.traj: no such file" in result.stdout

@@ -1,0 +1,81 @@
+"""`forcefield neb` and `forcefield saddle` with ASE's EMT."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from ase.build import add_adsorbate, fcc100
+from ase.constraints import FixAtoms
+from ase.io import read, write
+from typer.testing import CliRunner
+
+from forcefield.cli import app
+
+pytest.importorskip("matplotlib")
+
+EMT = ("--calculator", "ase.calculators.emt:EMT")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder, made the current one, with an adatom in two neighbouring hollows."""
+    slab = fcc100("Al", size=(2, 2, 2))
+    add_adsorbate(slab, "Al", 1.7, "hollow")
+    slab.center(axis=2, vacuum=4.0)
+    slab.set_constraint(FixAtoms(mask=[atom.tag > 0 for atom in slab]))
+    slab.info.clear()
+    moved = slab.copy()
+    moved.positions[-1, 0] += slab.cell[0, 0] / 2
+    write(tmp_path / "initial.traj", slab)
+    write(tmp_path / "final.traj", moved)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_barrier_and_saddle(folder):
+    result = run("neb", "initial.traj", "final.traj", "--n-images", 3, *EMT)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (folder / "neb").iterdir()} == {
+        "path.extxyz",
+        "saddle.extxyz",
+        "barrier.png",
+        "result.json",
+    }
+    record = json.loads((folder / "neb" / "result.json").read_text())
+    path = read(folder / "neb" / "path.extxyz", ":")
+    energies = [image.get_potential_energy() for image in path]
+    assert record["forward"] == pytest.approx(max(energies) - energies[0], abs=1e-6) and record["forward"] > 0.2
+    np.testing.assert_allclose(record["energies"], np.array(energies) - energies[0], atol=1e-6)
+
+    write(folder / "start.traj", path[0])
+    result = run("saddle", "start.traj", "--moving", 8, "--kick", 0.3, *EMT, "--json")
+    (found,) = json.loads(result.stdout)
+    assert result.exit_code == 0 and found["verdict"] == "saddle point found" and found["curvature"] < 0
+
+
+def test_what_does_not_fit_is_said(folder):
+    same = run("neb", "initial.traj", "initial.traj", *EMT, "--no-plots")
+    assert same.exit_code == 1 and "Both ends are the same structure" in same.stdout
+    assert json.loads((folder / "neb" / "result.json").read_text())["verdict"] == "failed"
+    hasty = run("neb", "initial.traj", "final.traj", *EMT, "--steps", 1, "--no-relax-ends", "--no-plots", "--json")
+    assert hasty.exit_code == 1 and json.loads(hasty.stdout)[0]["verdict"] == "not converged"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["neb", "initial.traj", "gone.traj"], "gone.traj: no such file"),
+        (["neb", "initial.traj", "final.traj", "--n-images", 0], "n_images is 0"),
+        (["saddle", "initial.traj", "--kick", 0], "kick is 0.0"),
+    ],
+)
+def test_wrong_usage_is_one_line(folder, arguments, message):
+    result = run(*arguments, *EMT)
+    assert result.exit_code == 2 and message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
