@@ -69,9 +69,22 @@ class CompiledPotential:
         """
         if self.failure is not None or not self._fits(graph):
             return self.ordinary(graph, vectors)
-        if self._function is None:
-            return self._first(graph, vectors)
-        return self._evaluate(graph, vectors, table_of(graph))
+        try:
+            table = table_of(graph)
+            if self._function is None:
+                self._function = self._compile(vectors.device)
+                self.failure = self._difference(self._evaluate(graph, vectors, table), self.ordinary(graph, vectors))
+            if self.failure is None:
+                return self._evaluate(graph, vectors, table)  # anew: a comparison uses up the graph of its results
+        except Exception as error:  # whatever a compiler can run into; the ordinary evaluation always works
+            self.failure = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        self._function = None
+        warnings.warn(
+            f"compilation is not used and the ordinary evaluation goes on ({self.failure})",
+            CompileWarning,
+            stacklevel=3,
+        )
+        return self.ordinary(graph, vectors)
 
     def ordinary(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The same without compilation."""
@@ -82,25 +95,6 @@ class CompiledPotential:
     def _fits(self, graph: Graph) -> bool:
         """Sizes of zero and one have special meanings to the compiler; such graphs cost nothing anyway."""
         return graph.n_local == graph.n_atoms > 1 and graph.n_edges > 2 * graph.n_atoms
-
-    def _first(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        expected = self.ordinary(graph, vectors)
-        try:
-            table = table_of(graph)
-            self._function = self._compile(graph, vectors, table)
-            found = self._evaluate(graph, vectors, table)
-            self.failure = self._difference(found, expected)
-        except Exception as error:  # whatever a compiler can run into; the ordinary evaluation always works
-            self.failure = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        if self.failure is None:
-            return found
-        self._function = None
-        warnings.warn(
-            f"compilation is not used and the ordinary evaluation goes on ({self.failure})",
-            CompileWarning,
-            stacklevel=4,
-        )
-        return expected
 
     def _difference(self, found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> str | None:
         """What differs from the ordinary evaluation, the gradient of the parameters included when training."""
@@ -119,7 +113,7 @@ class CompiledPotential:
         """Gradient of a loss on energies and pulls, as training takes it; the parameters' own is left alone."""
         loss = result[0].square().mean() + result[1].square().mean()
         parameters = [p for p in self.potential.parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         return torch.cat([g.flatten() for g in gradients if g is not None])
 
     def _evaluate(self, graph: Graph, vectors: Tensor, table: NeighbourTable) -> tuple[Tensor, Tensor]:
@@ -142,7 +136,7 @@ class CompiledPotential:
             rest = edge_pull(energies, free, training=self.training)
         return energies, pull + rest
 
-    def _compile(self, graph: Graph, vectors: Tensor, table: NeighbourTable) -> Callable[..., tuple[Tensor, Tensor]]:
+    def _compile(self, device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
         from torch.fx.experimental.proxy_tensor import make_fx
 
         module = _NetworkAndPull(self.potential.network, training=self.training)
@@ -152,10 +146,10 @@ class CompiledPotential:
             named = {f"network.{name}": value for name, value in values.items()}
             return torch.func.functional_call(module, named, inputs)
 
-        weights = torch.ones(graph.n_local, dtype=torch.float64, device=vectors.device)
-        inputs = _inputs(graph, vectors, weights, table)
         with torch.enable_grad():
-            recorded = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(parameters, *inputs)
+            recorded = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
+                parameters, *_example(device)
+            )
         return torch.compile(_without_detach(recorded), dynamic=True)
 
 
@@ -195,7 +189,18 @@ def _without_detach(recorded: Any) -> Any:
     return recorded
 
 
-def _inputs(graph: Graph, vectors: Tensor, weights: Tensor, table: NeighbourTable) -> tuple[Any, ...]:
+def _example(device: torch.device) -> tuple[Tensor, ...]:
+    """Inputs of sizes that no network has: equal sizes are taken for the same one when the network is recorded."""
+    atoms, slots, edges = 1009, 13, 5003
+    index = torch.zeros(edges, dtype=torch.int64, device=device)
+    places = torch.zeros(atoms * slots, dtype=torch.int64, device=device)
+    table = NeighbourTable(index, places, places.clone(), atoms, slots)
+    graph = PreparedGraph(places[:atoms].clone(), torch.stack([index, index]), atoms, table)
+    weights = torch.ones(atoms, dtype=torch.float64, device=device)
+    return _inputs(graph, torch.ones(edges, 3, dtype=torch.float64, device=device), weights, table)
+
+
+def _inputs(graph: Graph | PreparedGraph, vectors: Tensor, weights: Tensor, table: NeighbourTable) -> tuple[Any, ...]:
     slots = vectors.new_empty(table.n_slots)  # its length tells the number of slots
     indices = (graph.numbers, graph.edge_index, table.slot, table.edge, table.neighbour)
     return (vectors.detach(), weights, *indices, slots)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,3 +90,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     potential = Potential(network, isolated_energies=isolated, bound_energies=bound, scale=0.3)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     return save_model(folder, potential, network="density", hyperparameters=hyperparameters, licence="MIT")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_reach_subprocesses() -> Iterator[None]:
+    """Under nohup or in the background Ctrl-C is ignored, and processes started by tests would inherit that."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+    else:
+        yield

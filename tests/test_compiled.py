@@ -38,12 +38,22 @@ def graphs() -> list[Graph]:
     return [single[0], collate(single), single[1], single[2]]
 
 
+@pytest.mark.parametrize("name", ["density", "nequip", "mace"])
+def test_what_is_recorded_serves_batches_of_any_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorded graph itself, run without the compiler: no size of the first batch may be left in it."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    compare_training(small_potential(name))
+
+
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", ["density", "nequip", "mace"])
-def test_compiled_training_gives_the_same_loss_gradient(name: str) -> None:
-    potential = small_potential(name)
+def test_compiled_training_gives_the_same_loss_gradient() -> None:
+    compare_training(small_potential("density"))
+
+
+def compare_training(potential: Potential) -> None:
+    """Compiled against ordinary results on several batches, and the gradients of a loss on them."""
     compiled = CompiledPotential(potential, training=True)
     for graph in graphs():
         expected = evaluate(potential, graph, training=True)

@@ -288,7 +288,7 @@ class NeighbourDensity(nn.Module):
         Returns:
             ((lmax+1)^2, centres, channels), components first.
         """
-        n, b, s = len(species), self.n_radial, self.n_scalars
+        n, b, s = species.shape[0], self.n_radial, self.n_scalars
         scalars, vectors = received.split([s, received.shape[2] - s], dim=2)
         moments = basis.transpose(1, 2).bmm(scalars).view(n, (self.lmax + 1) ** 2, b * s)
         moments = moments * (1 + self.element_scale(species))[:, None]
@@ -298,7 +298,7 @@ class NeighbourDensity(nn.Module):
 
     def _from_vectors(self, basis: Tensor, vectors: Tensor, species: Tensor) -> Tensor:
         """The part of the neighbours' vectors (centres, slots, 3 n_vectors)."""
-        n, b, v = len(species), self.n_radial, self.n_vectors
+        n, b, v = species.shape[0], self.n_radial, self.n_vectors
         moments = basis.transpose(1, 2).bmm(vectors).view(n, (self.lmax + 1) ** 2, b, 3, v)
         moments = moments.permute(1, 3, 0, 2, 4).reshape(self.coupling.shape[1], n * b * v)
         rows = (self.coupling @ moments).view(self.coupling.shape[0], n, b * v)  # components of the paths

@@ -141,7 +141,7 @@ class TrainConfig(_Strict):
     """what minutes are of: wall, or cpu for this process's own time, fair on a shared machine"""
     slots: PositiveInt = 6000
     """batch size in padded edges: atoms times the most neighbours of one of them"""
-    optimizer: Literal["adam", "adamw", "muon"] = "muon"
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
     """adam, adamw, or muon for Muon on hidden matrices and Adam on the rest"""
     learning_rate: PositiveFloat = 3e-3
     """peak learning rate"""

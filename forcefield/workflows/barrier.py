@@ -220,11 +220,11 @@ class _Band:
         self.converged = False
 
     def relax(self) -> None:
-        """Bring the band to rest; an image climbs once the band is near."""
+        """Bring the band to rest; an image climbs once the band is near, unless an end is the highest point."""
         options = self.options
         if options.climb:
             self._drive(FIRST_STAGE * options.fmax, options.steps // 2)
-            self.neb.climb = True
+            self.neb.climb = 0 < int(np.argmax(self.energies)) < len(self.images) - 1
         self.converged = self._drive(options.fmax, options.steps - self.steps)
 
     def _drive(self, fmax: float, steps: int) -> bool:

@@ -71,9 +71,8 @@ def test_adatom_hops_over_the_barrier_of_a_band_set_up_by_hand(hop):
     band.interpolate(mic=True)
     BFGS(band, logfile=None).run(fmax=0.03)
     expected = images[2].get_potential_energy() - ends[0].get_potential_energy()
-    assert hop.forward == pytest.approx(expected, abs=0.005) and hop.forward == pytest.approx(
-        0.374, abs=0.005
-    )  # the tutorial's
+    assert hop.forward == pytest.approx(expected, abs=0.005)
+    assert hop.forward == pytest.approx(0.374, abs=0.005)  # the tutorial's
     assert hop.reverse == pytest.approx(hop.forward, abs=0.005)  # both hollows are alike
     assert hop.reaction_energy == pytest.approx(0.0, abs=0.005)
     assert hop.fit_energies.max() == pytest.approx(hop.forward, abs=0.01)
