@@ -101,7 +101,8 @@ def speed() -> str:
     for call in figures["calls"]:
         memory = "-" if call["memory"] is None else f"{call['memory']:.0f}"
         rate = call["atoms"] / call["cpu"]
-        lines.append(f"| {call['structure']} | {1000 * call['cpu']:.1f} | {rate:,.0f} | {memory} |")
+        name = call["structure"] + (", compiled" if "compiled" in call["device"] else "")
+        lines.append(f"| {name} | {1000 * call['cpu']:.1f} | {rate:,.0f} | {memory} |")
     peers = [peer for peer in figures["peers"] if peer["ratio"] != 1.0]
     lines += ["", *[f"- {peer['ratio']:.1f} times as fast as {peer['name']} ({peer['structure']})" for peer in peers]]
     fresh, dynamics = figures["fresh process"], figures["dynamics"]

@@ -372,3 +372,19 @@ def test_input_is_left_alone_and_options_round_trip():
     assert atoms.calc is None and not atoms.has("momenta")
     options = MDOptions(ensemble="npt", pressure=1.0)
     assert MDOptions(**options.to_dict()) == options
+
+
+def test_shipped_model_conserves_energy_and_goes_on_to_the_last_bit(tmp_path):
+    from forcefield.calculator import GNNCalculator
+
+    silicon = bulk("Si", cubic=True)
+    options = {"temperature": 900.0, "log_interval": 2, "checkpoint_interval": 20, "timestep": 2.0}
+    whole = molecular_dynamics(silicon, GNNCalculator(), steps=60, ensemble="nve", **options)
+    assert whole.ok, whole.reason
+    assert np.abs(whole.thermo["total_eV"] - whole.thermo["total_eV"][0]).max() / 8 < 2e-3
+    molecular_dynamics(silicon, GNNCalculator(), steps=40, ensemble="nve", folder=tmp_path, **options)
+    resumed = molecular_dynamics(
+        silicon, GNNCalculator(), steps=60, ensemble="nve", folder=tmp_path, resume=True, **options
+    )
+    np.testing.assert_array_equal(resumed.atoms.positions, whole.atoms.positions)
+    np.testing.assert_array_equal(resumed.thermo["total_eV"], whole.thermo["total_eV"])
