@@ -64,8 +64,8 @@ ABOUT = About(
         "out too large along weakly bound directions), no magnetism or charge states as input.",
         "Dimers, molecules and clusters in vacuum are a small part of the training data and in no validation set; "
         "free atoms are exact by construction, bond energies are rough.",
-        "Slabs and vacancies are a fraction of a per cent of the training frames: surface energies of metals come out "
-        "several times too small, and vacancies of oxides can have negative formation energies.",
+        "Slabs and vacancies are a fraction of a per cent of the training frames: surface energies are rough (Cu(111) "
+        "a third below PBE), and vacancies of oxides can have negative formation energies.",
         "Interactions end at 5 Å per layer, 10 Å in all: no long-range electrostatics.",
         "There is no uncertainty estimate yet; the calculator warns of overlapping atoms only.",
     ),
