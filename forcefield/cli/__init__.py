@@ -1,4 +1,4 @@
-"""The command line: `forcefield predict`, `relax`, `models` and `selftest`.
+"""The command line: one module a command, or a few that belong together.
 
 Importing this package loads neither torch nor ASE, so that `forcefield --help` answers at once; every command imports
 what it needs when it runs.
@@ -24,6 +24,7 @@ from forcefield.cli.models import models
 from forcefield.cli.neb import neb, saddle
 from forcefield.cli.phonons import phonons
 from forcefield.cli.predict import predict
+from forcefield.cli.recipe import run
 from forcefield.cli.relax import relax
 from forcefield.cli.selftest import selftest
 from forcefield.cli.surfaces import adsorption, surfaces
@@ -53,6 +54,7 @@ app.command()(surfaces)
 app.command()(adsorption)
 app.command()(defects)
 app.command()(energetics)
+app.command()(run)
 app.command()(evaluate)
 app.command()(models)
 app.command()(selftest)

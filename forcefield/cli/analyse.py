@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forcefield.cli.folder import RESULT, OutputDir, Plots, plots_wanted
-from forcefield.cli.options import AsJson, Debug
+from forcefield.cli.folder import RESULT
+from forcefield.cli.options import AsJson, Debug, OutputDir, Plots
 from forcefield.cli.report import format_number, one_line_errors, print_json, print_summary, print_table
+from forcefield.cli.structures import refuse_plots_without_matplotlib
 
 if TYPE_CHECKING:
     from forcefield.workflows.trajectory_analysis import TrajectoryResult
@@ -47,7 +48,7 @@ def analyse(
 
         if skip < 0:
             raise ValueError(f"--skip is {skip}, but must be 0 or more.")
-        plots_wanted(plots)
+        refuse_plots_without_matplotlib(plots)
         prepare_folder(root)
     options = {"interval": interval, "cutoff": cutoff, "bins": bins, "blocks": blocks}
     rows, records, failures = [], [], []

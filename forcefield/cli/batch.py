@@ -34,7 +34,28 @@ def work_through(
     Returns:
         Whether Ctrl-C ended it early.
     """
-    from forcefield.cli.io import describe_error, read_frames
+    with ProgressLine(len(set(files))) as progress:
+        failed = failure_handler(progress, refuse, debug=debug)
+        try:
+            for frame in each_frame(files, index, progress, failed):
+                try:
+                    with overlaps_known():
+                        line = process(frame, progress)
+                except Exception as error:  # whatever a calculator or a file system raises belongs to this structure
+                    failed(frame.label, error)
+                else:
+                    progress.done(line)
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+Failed = Callable[[str, Exception], None]
+
+
+def failure_handler(progress: ProgressLine, refuse: Callable[[str, str], None], *, debug: bool) -> Failed:
+    """Make the function that is told of an error of one structure: it reports and refuses, or raises for debugging."""
+    from forcefield.cli.io import describe_error
 
     def failed(label: str, error: Exception) -> None:
         if debug:
@@ -42,29 +63,27 @@ def work_through(
         refuse(label, describe_error(error))
         progress.done(f"{label}: failed: {describe_error(error)}")
 
-    with ProgressLine(len(set(files))) as progress:
+    return failed
+
+
+def each_frame(files: Sequence[Path], index: str, progress: ProgressLine, failed: Failed) -> Iterator[Frame]:
+    """Give every frame of every file that can be computed; the others are reported as failed."""
+    from forcefield.cli.io import read_frames
+
+    for path in dict.fromkeys(files):
         try:
-            for path in dict.fromkeys(files):
-                try:
-                    frames = read_frames(path, index)
-                except ValueError as error:
-                    failed(str(path), error)
-                    continue
-                progress.expect(len(frames) - 1)
-                for frame in frames:
-                    try:
-                        _check(frame, progress)
-                        with _overlaps_known():
-                            line = process(frame, progress)
-                    except (
-                        Exception
-                    ) as error:  # whatever a calculator or a file system raises belongs to this structure
-                        failed(frame.label, error)
-                    else:
-                        progress.done(line)
-        except KeyboardInterrupt:
-            return True
-    return False
+            frames = read_frames(path, index)
+        except ValueError as error:
+            failed(str(path), error)
+            continue
+        progress.expect(len(frames) - 1)
+        for frame in frames:
+            try:
+                _check(frame, progress)
+            except ValueError as error:
+                failed(frame.label, error)
+            else:
+                yield frame
 
 
 def _check(frame: Frame, progress: ProgressLine) -> None:
@@ -78,7 +97,7 @@ def _check(frame: Frame, progress: ProgressLine) -> None:
 
 
 @contextmanager
-def _overlaps_known() -> Iterator[None]:
+def overlaps_known() -> Iterator[None]:
     """Keep the calculator from repeating, for the first structure only, what was said about each."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\d+ pairs? of atoms overlap")

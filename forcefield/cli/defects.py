@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from forcefield.cli.folder import (
-    Command,
-    OutputDir,
-    Resume,
-    StructureFolder,
-    open_store,
-    run_over_structures,
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import (
+    CalculatorChoice,
+    Files,
+    FolderOptions,
+    MaxForce,
+    Relaxation,
+    Steps,
+    Supercell,
+    SupercellLength,
 )
-from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
-from forcefield.cli.phonons import Relaxation, Supercell, SupercellLength
-from forcefield.cli.report import ProgressLine, format_number, one_line_errors
-from forcefield.cli.surfaces import MaxForce, Steps, choose_engine, note_warnings
-
-if TYPE_CHECKING:
-    from forcefield.cli.io import Frame
+from forcefield.cli.report import format_number, one_line_errors
+from forcefield.cli.structures import Command, Task, run_over_structures
 
 COLUMNS = ("supercell\natoms", "defects", "lowest", "formation\neV", "all")
 References = Annotated[
@@ -34,6 +32,7 @@ References = Annotated[
 ]
 
 
+@expand_groups
 def defects(
     files: Files,
     vacancy: Annotated[
@@ -51,15 +50,9 @@ def defects(
     relaxation: Relaxation = "cell",
     fmax: MaxForce = 0.02,
     steps: Steps = 500,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
-    index: Index = ":",
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    folder: FolderOptions,
+    choice: CalculatorChoice,
 ) -> None:
     """Compute formation energies of neutral vacancies, interstitials and substitutions.
 
@@ -67,58 +60,46 @@ def defects(
     defects.extxyz. The status is 0 where every defect got an energy, 1 where one did not or a structure failed, 2 for
     wrong usage and 130 after Ctrl-C; --resume then goes on with what is already relaxed.
     """
-    with one_line_errors(debug=debug):
+    asked = bool(vacancy or interstitial or substitution)
+    with one_line_errors(debug=folder.debug):
         from forcefield.workflows.defects import DefectOptions
 
-        asked = bool(vacancy or interstitial or substitution)
-        settings: dict[str, Any] = {
-            **{"vacancies": tuple(vacancy or (() if asked else ("all",))), "interstitials": tuple(interstitial or ())},
-            **{"substitutions": tuple(_parse_pair(text) for text in substitution or ())},
-            **{"supercell_length": supercell_length, "supercell": supercell},
-            **{"relaxation": relaxation, "fmax": fmax, "steps": steps},
-        }
         given = parse_references(reference)
-        options = DefectOptions(**settings, references=tuple(sorted(given.items()))).to_dict()
-        engine, name = choose_engine(calculator, model, device, dtype)
-    shared = share_references(engine, given)
-
-    def compute(frame: Frame, folder: StructureFolder, progress: ProgressLine) -> Mapping[str, Any]:
-        from ase.io import write
-
-        from forcefield.workflows.defects import defects as run
-
-        def show(what: str) -> None:
-            progress.detail(f"{frame.label}  {what}")
-
-        shared.callback = show
-        result = run(frame.atoms, engine, store=open_store(folder), references=shared, callback=show, **settings)
-        note_warnings(progress, frame, result.warnings)
-        for defect in result.defects:
-            progress.note(_describe(frame, defect))
-        cells = [defect.atoms.copy() for defect in result.defects]
-        for cell, defect in zip(cells, result.defects, strict=True):
-            cell.info["defect"] = defect.name
-        write(folder.path / "defects.extxyz", cells, format="extxyz")
-        return result.to_dict()
-
-    command = Command("defects", COLUMNS, _row, compute, options)
-    run_over_structures(
-        command,
-        files,
-        index=index,
-        output_dir=output_dir,
-        resume=resume,
-        calculator_name=name,
-        as_json=as_json,
-        debug=debug,
-    )
+        options = DefectOptions(
+            vacancies=tuple(vacancy or (() if asked else ("all",))),
+            interstitials=tuple(interstitial or ()),
+            substitutions=tuple(_parse_pair(text) for text in substitution or ()),
+            supercell_length=supercell_length,
+            supercell=supercell,
+            relaxation=relaxation,
+            fmax=fmax,
+            steps=steps,
+            references=tuple(sorted(given.items())),
+        ).to_dict()
+    command = Command("defects", COLUMNS, _row, _compute, options, {**options, "references": given})
+    run_over_structures(command, files, choice, folder)
 
 
-def _describe(frame: Frame, defect: Any) -> str:
+def _compute(task: Task) -> Mapping[str, Any]:
+    from ase.io import write
+
+    from forcefield.workflows.defects import defects as run
+
+    inputs = {**task.inputs, "references": shared_references(task)}
+    result = run(task.frame.atoms, task.engine, store=task.store, callback=task.show, **inputs)
+    task.note(result.warnings)
+    task.note([_describe(defect) for defect in result.defects])
+    cells = [defect.atoms.copy() for defect in result.defects]
+    for cell, defect in zip(cells, result.defects, strict=True):
+        cell.info["defect"] = defect.name
+    write(task.folder.path / "defects.extxyz", cells, format="extxyz")
+    return result.to_dict()
+
+
+def _describe(defect: Any) -> str:
     """Put a defect into one line."""
     limits = "".join(f", {name} {value:.3f}" for name, value in defect.limits.items())
-    energy = format_number(defect.formation_energy, 3)
-    return f"{frame.label}: {defect.name} {defect.verdict} {energy} eV{limits}"
+    return f"{defect.name} {defect.verdict} {format_number(defect.formation_energy, 3)} eV{limits}"
 
 
 def parse_references(texts: Sequence[str] | None) -> dict[str, float]:
@@ -137,11 +118,15 @@ def parse_references(texts: Sequence[str] | None) -> dict[str, float]:
     return energies
 
 
-def share_references(engine: Any, given: Mapping[str, float]) -> Any:
-    """Make references that all structures of a run have in common."""
+def shared_references(task: Task) -> Any:
+    """References that all structures of a process have in common, so that each element is computed once."""
     from forcefield.workflows.energetics_references import ElementReferences
 
-    return ElementReferences(engine, given)
+    if "references" not in task.memory:
+        task.memory["references"] = ElementReferences(task.engine, task.inputs["references"])
+    references = task.memory["references"]
+    references.callback = task.show
+    return references
 
 
 def _parse_pair(text: str) -> tuple[str, str]:

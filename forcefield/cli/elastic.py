@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from forcefield.cli.folder import (
-    Command,
-    OutputDir,
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import (
+    CalculatorChoice,
+    Files,
+    FolderOptions,
+    MaxForce,
     Plots,
-    Resume,
-    StructureFolder,
-    load_engine,
-    open_store,
-    plots_wanted,
-    run_over_structures,
+    Relaxation,
+    Steps,
+    Symmetry,
 )
-from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
-from forcefield.cli.phonons import MaxForce, Relaxation, Steps, Symmetry
-from forcefield.cli.report import ProgressLine, format_number, one_line_errors
-
-if TYPE_CHECKING:
-    from forcefield.cli.io import Frame
+from forcefield.cli.report import format_number, one_line_errors
+from forcefield.cli.structures import Command, Task, run_over_structures
 
 MODULI = {"bulk": "K\nGPa", "shear": "G\nGPa", "young": "E\nGPa", "poisson": "Poisson", "anisotropy": "anisotropy"}
 COLUMNS = ("atoms", *MODULI.values(), "lowest\nGPa", "residual\n%")
 
 
+@expand_groups
 def elastic(
     files: Files,
     strain: Annotated[
@@ -40,16 +37,10 @@ def elastic(
     fmax: MaxForce = 1.0e-4,
     steps: Steps = 1000,
     symmetry: Symmetry = True,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
     plots: Plots = True,
-    index: Index = ":",
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    folder: FolderOptions,
+    choice: CalculatorChoice,
 ) -> None:
     """Compute the elastic tensor of crystals, their moduli and whether they are mechanically stable.
 
@@ -57,41 +48,32 @@ def elastic(
     otherwise. The status is 0 where all structures are stable, 1 where one is not or failed, 2 for wrong usage and 130
     after Ctrl-C; --resume then goes on with the strained cells already relaxed.
     """
-    with one_line_errors(debug=debug):
+    with one_line_errors(debug=folder.debug):
         from forcefield.workflows.elastic import ElasticOptions
 
-        settings: dict[str, Any] = {
-            **{"strains": tuple(strain or (0.0025, 0.005)), "method": method, "relaxation": relaxation},
-            **{"internal": not clamped, "fmax": fmax, "steps": steps, "symmetry": symmetry},
-        }
-        options = ElasticOptions(**settings).to_dict()
-        plots_wanted(plots)
-        engine, name = load_engine(calculator, model, device, dtype)
+        options = ElasticOptions(
+            strains=tuple(strain or (0.0025, 0.005)),
+            method=method,
+            relaxation=relaxation,
+            internal=not clamped,
+            fmax=fmax,
+            steps=steps,
+            symmetry=symmetry,
+        ).to_dict()
+    command = Command("elastic", COLUMNS, _row, _compute, options, plots=plots, precision="float64")
+    run_over_structures(command, files, choice, folder)
 
-    def compute(frame: Frame, folder: StructureFolder, progress: ProgressLine) -> Mapping[str, Any]:
-        from forcefield.workflows.elastic import elastic_constants
 
-        def show(done: int, total: int) -> None:
-            progress.detail(f"{frame.label}  strain {done + 1}/{total}")
+def _compute(task: Task) -> Mapping[str, Any]:
+    from forcefield.workflows.elastic import elastic_constants
 
-        result = elastic_constants(frame.atoms, engine, store=open_store(folder), callback=show, **options)
-        if plots and result.stable:
-            from forcefield.workflows.plots_elastic import plot_young_modulus
+    show = task.count("strain")
+    result = elastic_constants(task.frame.atoms, task.engine, store=task.store, callback=show, **task.inputs)
+    if task.plots and result.stable:
+        from forcefield.workflows.plots_elastic import plot_young_modulus
 
-            plot_young_modulus(result, folder.path / "young_modulus.png")
-        return result.to_dict()
-
-    command = Command("elastic", COLUMNS, _row, compute, {**options, "plots": plots})
-    run_over_structures(
-        command,
-        files,
-        index=index,
-        output_dir=output_dir,
-        resume=resume,
-        calculator_name=name,
-        as_json=as_json,
-        debug=debug,
-    )
+        plot_young_modulus(result, task.folder.path / "young_modulus.png")
+    return result.to_dict()
 
 
 def _row(record: Mapping[str, Any]) -> list[str]:

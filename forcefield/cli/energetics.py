@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from forcefield.cli.defects import References, parse_references, share_references
-from forcefield.cli.folder import (
-    Command,
-    OutputDir,
-    Resume,
-    StructureFolder,
-    open_store,
-    run_over_structures,
-)
-from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
-from forcefield.cli.phonons import Relaxation
-from forcefield.cli.report import ProgressLine, fail, format_number, one_line_errors, print_table
-from forcefield.cli.surfaces import MaxForce, Steps, choose_engine, note_warnings
-
-if TYPE_CHECKING:
-    from forcefield.cli.io import Frame
+from forcefield.cli.defects import References, parse_references, shared_references
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import CalculatorChoice, Files, FolderOptions, MaxForce, Relaxation, Steps
+from forcefield.cli.report import fail, format_number, one_line_errors, print_table
+from forcefield.cli.structures import Command, Task, compute_structures
 
 COLUMNS = ("formula", "energy\neV/atom", "cohesive\neV/atom", "formation\neV/atom")
 HULL_COLUMNS = ("phase", "formula", "formation\neV/atom", "above hull\neV/atom", "decomposes into")
 
 
+@expand_groups
 def energetics(
     files: Files,
     hull: Annotated[
@@ -38,67 +28,43 @@ def energetics(
     relaxation: Relaxation = "cell",
     fmax: MaxForce = 1.0e-3,
     steps: Steps = 1000,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
-    index: Index = ":",
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    folder: FolderOptions,
+    choice: CalculatorChoice,
 ) -> None:
     """Compute cohesive energies against free atoms and formation energies against elements of the same calculator.
 
     Each structure gets a folder with result.json; --hull adds hull.json beside them. The status is 0 where all
     structures were computed, 1 where one failed, 2 for wrong usage and 130 after Ctrl-C; --resume skips what is done.
     """
-    with one_line_errors(debug=debug):
+    with one_line_errors(debug=folder.debug):
         from forcefield.workflows.energetics import EnergeticsOptions
         from forcefield.workflows.outcome import require_package
 
         if hull:
             require_package("pymatgen")
-        settings: dict[str, Any] = {"relaxation": relaxation, "fmax": fmax, "steps": steps}
         given = parse_references(reference)
-        options = EnergeticsOptions(**settings, references=tuple(sorted(given.items()))).to_dict()
-        engine, name = choose_engine(calculator, model, device, dtype)
-    shared = share_references(engine, given)
-    records: list[Mapping[str, Any]] = []
-
-    def compute(frame: Frame, folder: StructureFolder, progress: ProgressLine) -> Mapping[str, Any]:
-        from forcefield.workflows.energetics import energetics as run
-
-        def show(what: str) -> None:
-            progress.detail(f"{frame.label}  {what}")
-
-        shared.callback = show
-        result = run(frame.atoms, engine, store=open_store(folder), references=shared, callback=show, **settings)
-        note_warnings(progress, frame, result.warnings)
-        return result.to_dict()
-
-    def row(record: Mapping[str, Any]) -> list[str]:
-        records.append(record)
-        return _row(record)
-
-    command = Command("energetics", COLUMNS, row, compute, options)
-    try:
-        run_over_structures(
-            command,
-            files,
-            index=index,
-            output_dir=output_dir,
-            resume=resume,
-            calculator_name=name,
-            as_json=as_json,
-            debug=debug,
-        )
-    finally:  # where some structures failed, the others still have a hull
-        if hull and records:
-            _show_hull(records, output_dir or Path(command.name), as_json)
+        options = EnergeticsOptions(
+            relaxation=relaxation, fmax=fmax, steps=steps, references=tuple(sorted(given.items()))
+        ).to_dict()
+    command = Command("energetics", COLUMNS, _row, _compute, options, {**options, "references": given})
+    outcomes = compute_structures(command, files, choice, folder)
+    computed = [record for record in outcomes.records if "error" not in record]
+    if hull and computed:  # where some structures failed, the others still have a hull
+        _show_hull(computed, folder.output_dir or Path(command.name), folder.as_json)
+    outcomes.end()
 
 
-def _show_hull(records: list[Mapping[str, Any]], folder: Path, as_json: bool) -> None:
+def _compute(task: Task) -> Mapping[str, Any]:
+    from forcefield.workflows.energetics import energetics as run
+
+    inputs = {**task.inputs, "references": shared_references(task)}
+    result = run(task.frame.atoms, task.engine, store=task.store, callback=task.show, **inputs)
+    task.note(result.warnings)
+    return result.to_dict()
+
+
+def _show_hull(records: Sequence[Mapping[str, Any]], folder: Path, as_json: bool) -> None:
     """Construct the hull of the structures and their elements, write it, and show it as a table."""
     from forcefield.cli.io import describe_error
     from forcefield.workflows.energetics_hull import HullEntry

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from forcefield.cli.folder import (
-    Command,
-    OutputDir,
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import (
+    CalculatorChoice,
+    Files,
+    FolderOptions,
+    MaxForce,
     Plots,
-    Resume,
-    StructureFolder,
-    load_engine,
-    open_store,
-    plots_wanted,
-    run_over_structures,
+    Relaxation,
+    Steps,
+    Symmetry,
 )
-from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
-from forcefield.cli.phonons import Relaxation, Steps, Symmetry
-from forcefield.cli.report import ProgressLine, format_number, one_line_errors
-
-if TYPE_CHECKING:
-    from forcefield.cli.io import Frame
+from forcefield.cli.report import format_number, one_line_errors
+from forcefield.cli.structures import Command, Task, run_over_structures
 
 COLUMNS = ("atoms", "volume\nÅ³/atom", "energy\neV/atom", "bulk modulus\nGPa", "derivative", "residual\nmeV/atom")
 
 
+@expand_groups
 def eos(
     files: Files,
     volume_range: Annotated[float, typer.Option(help="Largest relative change of the volume, both ways.")] = 0.06,
@@ -35,19 +32,13 @@ def eos(
     shape: Annotated[str, typer.Option(help="Shape of the cell at each volume: fixed or relaxed.")] = "fixed",
     equation: Annotated[str, typer.Option(help="birch-murnaghan or vinet.")] = "birch-murnaghan",
     relaxation: Relaxation = "cell",
-    fmax: Annotated[float, typer.Option(help="Largest force the relaxations accept (eV/Å).")] = 1.0e-3,
+    fmax: MaxForce = 1.0e-3,
     steps: Steps = 1000,
     symmetry: Symmetry = True,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
     plots: Plots = True,
-    index: Index = ":",
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    folder: FolderOptions,
+    choice: CalculatorChoice,
 ) -> None:
     """Compute energy against volume, and equilibrium volume and bulk modulus from it.
 
@@ -55,41 +46,33 @@ def eos(
     otherwise. The status is 0 where a minimum was found for all structures, 1 where not or one failed, 2 for wrong
     usage and 130 after Ctrl-C; --resume then goes on with the volumes already relaxed.
     """
-    with one_line_errors(debug=debug):
+    with one_line_errors(debug=folder.debug):
         from forcefield.workflows.equation_of_state import EquationOptions
 
-        settings: dict[str, Any] = {
-            **{"volume_range": volume_range, "n_volumes": n_volumes, "shape": shape, "equation": equation},
-            **{"relaxation": relaxation, "fmax": fmax, "steps": steps, "symmetry": symmetry},
-        }
-        options = EquationOptions(**settings).to_dict()
-        plots_wanted(plots)
-        engine, name = load_engine(calculator, model, device, dtype)
+        options = EquationOptions(
+            volume_range=volume_range,
+            n_volumes=n_volumes,
+            shape=shape,
+            equation=equation,
+            relaxation=relaxation,
+            fmax=fmax,
+            steps=steps,
+            symmetry=symmetry,
+        ).to_dict()
+    command = Command("eos", COLUMNS, _row, _compute, options, plots=plots, precision="float64")
+    run_over_structures(command, files, choice, folder)
 
-    def compute(frame: Frame, folder: StructureFolder, progress: ProgressLine) -> Mapping[str, Any]:
-        from forcefield.workflows.equation_of_state import equation_of_state
 
-        def show(done: int, total: int) -> None:
-            progress.detail(f"{frame.label}  volume {done + 1}/{total}")
+def _compute(task: Task) -> Mapping[str, Any]:
+    from forcefield.workflows.equation_of_state import equation_of_state
 
-        result = equation_of_state(frame.atoms, engine, store=open_store(folder), callback=show, **options)
-        if plots:
-            from forcefield.workflows.plots_elastic import plot_equation_of_state
+    show = task.count("volume")
+    result = equation_of_state(task.frame.atoms, task.engine, store=task.store, callback=show, **task.inputs)
+    if task.plots:
+        from forcefield.workflows.plots_elastic import plot_equation_of_state
 
-            plot_equation_of_state(result, folder.path / "equation_of_state.png")
-        return result.to_dict()
-
-    command = Command("eos", COLUMNS, _row, compute, {**options, "plots": plots})
-    run_over_structures(
-        command,
-        files,
-        index=index,
-        output_dir=output_dir,
-        resume=resume,
-        calculator_name=name,
-        as_json=as_json,
-        debug=debug,
-    )
+        plot_equation_of_state(result, task.folder.path / "equation_of_state.png")
+    return result.to_dict()
 
 
 def _row(record: Mapping[str, Any]) -> list[str]:

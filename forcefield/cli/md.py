@@ -9,27 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forcefield.cli.folder import (
-    RESULT,
-    STATE,
-    Command,
-    OutputDir,
-    Plots,
-    Resume,
-    StructureFolder,
-    plots_wanted,
-    run_over_structures,
-)
-from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
-from forcefield.cli.report import ProgressLine, format_number, one_line_errors
+from forcefield.cli.folder import RESULT, STATE
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import CalculatorChoice, Files, FolderOptions, Plots
+from forcefield.cli.report import format_number, one_line_errors
+from forcefield.cli.structures import Command, Task, run_over_structures
 
 if TYPE_CHECKING:
-    from forcefield.cli.io import Frame
     from forcefield.workflows.molecular_dynamics_result import MDResult, MDStep
 
 COLUMNS = ("atoms", "steps", "time\nps", "temperature\nK", "pressure\nGPa", "drift\nmeV/atom/ps", "speed\nns/day")
 
 
+@expand_groups
 def md(
     files: Files,
     ensemble: Annotated[str, typer.Option(help="nve, nvt or npt.")] = "nvt",
@@ -54,16 +46,10 @@ def md(
     temperature_limit: Annotated[float | None, typer.Option(help="Temperature at which to stop (K).")] = None,
     drift_limit: Annotated[float, typer.Option(help="Largest drift of energy (meV/atom/ps).")] = 5.0,
     distance_limit: Annotated[float, typer.Option(help="Growth at which an atom counts as leaving (Å).")] = 20.0,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
     plots: Plots = True,
-    index: Index = ":",
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    folder: FolderOptions,
+    choice: CalculatorChoice,
 ) -> None:
     """Run molecular dynamics at constant energy, temperature or pressure.
 
@@ -72,8 +58,7 @@ def md(
     wrong usage and 130 after Ctrl-C; --resume then goes on from the checkpoint, to the last bit, and with more --steps
     makes a finished run longer.
     """
-    with one_line_errors(debug=debug):
-        from forcefield.cli.io import load_calculator
+    with one_line_errors(debug=folder.debug):
         from forcefield.workflows.molecular_dynamics_options import MDOptions
 
         given: dict[str, Any] = {
@@ -87,41 +72,27 @@ def md(
         }
         options = MDOptions(**given)
         settings = options.to_dict()
-        plots_wanted(plots)
-        engine = load_calculator(calculator, model, device, dtype)
-        if resume and not options.ramped:
-            _reopen_shorter_runs(output_dir or Path("md"), {**settings, "plots": plots})
+        if folder.resume and not options.ramped:
+            _reopen_shorter_runs(folder.output_dir or Path("md"), {**settings, "plots": plots})
+    run_over_structures(Command("md", COLUMNS, _row, _compute, settings, plots=plots), files, choice, folder)
 
-    def compute(frame: Frame, folder: StructureFolder, progress: ProgressLine) -> Mapping[str, Any]:
-        from forcefield.workflows.molecular_dynamics import molecular_dynamics
-        from forcefield.workflows.molecular_dynamics_watch import INTERRUPTED
 
-        def show(step: MDStep) -> None:
-            progress.detail(
-                f"{frame.label}  {step.step}/{step.steps} steps  {step.temperature:.0f} K  {step.ns_per_day:.3g} ns/day"
-            )
+def _compute(task: Task) -> Mapping[str, Any]:
+    from forcefield.workflows.molecular_dynamics import molecular_dynamics
+    from forcefield.workflows.molecular_dynamics_watch import INTERRUPTED
 
-        result = molecular_dynamics(
-            frame.atoms, engine, folder=folder.path, resume=folder.resumed, callback=show, **settings
-        )
-        if result.verdict == INTERRUPTED:
-            raise KeyboardInterrupt
-        for warning in result.warnings:
-            progress.note(f"{frame.label}: warning: {warning}")
-        _write_files(result, folder.path, plots=plots)
-        return result.to_dict()
+    def show(step: MDStep) -> None:
+        task.show(f"{step.step}/{step.steps} steps  {step.temperature:.0f} K  {step.ns_per_day:.3g} ns/day")
 
-    command = Command("md", COLUMNS, _row, compute, {**settings, "plots": plots})
-    run_over_structures(
-        command,
-        files,
-        index=index,
-        output_dir=output_dir,
-        resume=resume,
-        calculator_name=calculator or f"{model or 'default'} {dtype or 'float32'}",
-        as_json=as_json,
-        debug=debug,
+    folder = task.folder
+    result = molecular_dynamics(
+        task.frame.atoms, task.engine, folder=folder.path, resume=folder.resumed, callback=show, **task.inputs
     )
+    if result.verdict == INTERRUPTED:
+        raise KeyboardInterrupt
+    task.note([f"warning: {text}" for text in result.warnings])
+    _write_files(result, folder.path, plots=task.plots)
+    return result.to_dict()
 
 
 def _reopen_shorter_runs(root: Path, options: Mapping[str, Any]) -> None:

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forcefield.cli.folder import (
-    RESULT,
-    Command,
+from forcefield.cli.folder import RESULT
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import (
+    AsJson,
+    CalculatorChoice,
+    Debug,
+    Files,
+    FolderOptions,
     OutputDir,
     Plots,
-    Resume,
-    StructureFolder,
-    load_engine,
-    plots_wanted,
-    run_over_structures,
 )
-from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
 from forcefield.cli.report import (
     INTERRUPTED,
     ProgressLine,
@@ -29,11 +28,11 @@ from forcefield.cli.report import (
     print_summary,
     print_table,
 )
+from forcefield.cli.structures import Command, Task, refuse_plots_without_matplotlib, run_over_structures
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from forcefield.cli.io import Frame
     from forcefield.workflows.barrier import BarrierResult, NEBStep
 
 COLUMNS = ("forward\neV", "reverse\neV", "reaction\neV", "images", "steps", "max force\neV/Å")
@@ -42,6 +41,7 @@ PATH = "path.extxyz"
 SADDLE = "saddle.extxyz"
 
 
+@expand_groups
 def neb(
     initial: Annotated[Path, typer.Argument(metavar="INITIAL", help="Structure at the start (last frame).")],
     final: Annotated[Path, typer.Argument(metavar="FINAL", help="Structure at the end (last frame).")],
@@ -59,12 +59,10 @@ def neb(
     spring: Annotated[float, typer.Option(help="Stiffness of the springs (eV/Å²).")] = 0.5,
     output_dir: OutputDir = None,
     plots: Plots = True,
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
     as_json: AsJson = False,
     debug: Debug = False,
+    *,
+    choice: CalculatorChoice,
 ) -> None:
     """Find the path of least energy between two structures, and the barrier on it.
 
@@ -83,11 +81,12 @@ def neb(
         }
         options = NEBOptions(**settings).to_dict()
         ends = (_last_frame(initial), _last_frame(final))
-        plots_wanted(plots)
-        engine, name = load_engine(calculator, model, device, dtype)
+        refuse_plots_without_matplotlib(plots)
+        choice = choice.with_precision("float64")
+        engine = choice.load()
         prepare_folder(root)
     record = _find_path(ends, engine, options, root, plots=plots, debug=debug)
-    record = {"initial": str(initial), "final": str(final), "calculator": name, **record}
+    record = {"initial": str(initial), "final": str(final), "calculator": choice.name, **record}
     with one_line_errors(debug=debug):
         from forcefield.workflows.outcome import plain, write_result
 
@@ -154,6 +153,7 @@ def _row(record: Mapping[str, Any]) -> list[str]:
     return [*energies, str(len(record["energies"])), str(record["steps"]), format_number(record["max_force"], 4)]
 
 
+@expand_groups
 def saddle(
     files: Files,
     moving: Annotated[
@@ -163,47 +163,32 @@ def saddle(
     steps: Annotated[int, typer.Option(help="Most steps.")] = 500,
     kick: Annotated[float, typer.Option(help="Length of the first kick (Å).")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the first kick.")] = 0,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
-    index: Index = ":",
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    folder: FolderOptions,
+    choice: CalculatorChoice,
 ) -> None:
     """Climb from each structure to a saddle point nearby, by the dimer method.
 
     Each structure gets a folder with saddle.extxyz and result.json. A model runs in float64 unless --dtype says
     otherwise. The status is 0 where all saddles were found, 1 where one was not, 2 for wrong usage, 130 after Ctrl-C.
     """
-    with one_line_errors(debug=debug):
+    with one_line_errors(debug=folder.debug):
         from forcefield.workflows.barrier_saddle import SaddleOptions
 
         options = SaddleOptions(fmax=fmax, steps=steps, kick=kick, seed=seed).to_dict()
-        engine, name = load_engine(calculator, model, device, dtype)
+    identity, inputs = {**options, "moving": moving}, {**options, "moving": moving or None}
+    command = Command("saddle", SADDLE_COLUMNS, _saddle_row, _compute_saddle, identity, inputs, precision="float64")
+    run_over_structures(command, files, choice, folder)
 
-    def compute(frame: Frame, folder: StructureFolder, progress: ProgressLine) -> Mapping[str, Any]:
-        from ase.io import write
 
-        from forcefield.workflows.barrier_saddle import saddle as find_saddle
+def _compute_saddle(task: Task) -> Mapping[str, Any]:
+    from ase.io import write
 
-        result = find_saddle(frame.atoms, engine, moving=moving or None, **options)
-        write(folder.path / SADDLE, result.atoms, format="extxyz")
-        return result.to_dict()
+    from forcefield.workflows.barrier_saddle import saddle as find_saddle
 
-    command = Command("saddle", SADDLE_COLUMNS, _saddle_row, compute, {**options, "moving": moving})
-    run_over_structures(
-        command,
-        files,
-        index=index,
-        output_dir=output_dir,
-        resume=resume,
-        calculator_name=name,
-        as_json=as_json,
-        debug=debug,
-    )
+    result = find_saddle(task.frame.atoms, task.engine, **task.inputs)
+    write(task.folder.path / SADDLE, result.atoms, format="extxyz")
+    return result.to_dict()
 
 
 def _saddle_row(record: Mapping[str, Any]) -> list[str]:

@@ -1,9 +1,11 @@
-"""Options that several commands share, declared once."""
+"""Options that several commands share, declared once, and groups of them (see `forcefield.cli.groups`)."""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,3 +38,88 @@ Index = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error instead of one line.")]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the results, one inside it for each structure.  [default: named as the command]"),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Skip what is done and go on with what an interrupted run left.")
+]
+Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw figures (needs matplotlib).")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that share the structures, one thread each.")]
+
+Relaxation = Annotated[str, typer.Option(help="Relaxation before: cell, positions or none.")]
+MaxForce = Annotated[float, typer.Option(help="Largest force a relaxation accepts (eV/Å).")]
+Steps = Annotated[int, typer.Option(help="Most steps of a relaxation.")]
+Symmetry = Annotated[bool, typer.Option("--symmetry/--no-symmetry", help="Keep the space group in the relaxation.")]
+SupercellLength = Annotated[float, typer.Option(help="Shortest length of a supercell vector (Å).")]
+Supercell = Annotated[
+    tuple[int, int, int] | None, typer.Option(metavar="N N N", help="Multiples of the cell's vectors instead.")
+]
+Displacement = Annotated[float, typer.Option(help="Displacement of an atom (Å).")]
+MaxTemperature = Annotated[float, typer.Option("--t-max", help="Highest temperature (K).")]
+Tolerance = Annotated[float, typer.Option(help="Size of an imaginary frequency that counts (THz).")]
+
+
+@dataclass(frozen=True)
+class CalculatorChoice:
+    """Which calculator a command uses: a model of this package, or any ASE calculator by its name."""
+
+    model: Model = None
+    device: Device = None
+    dtype: Precision = None
+    calculator: CalculatorName = None
+
+    def with_precision(self, precision: str) -> CalculatorChoice:
+        """Say in which precision a model runs where the user did not."""
+        given = self.dtype is not None or self.calculator is not None
+        return self if given else dataclasses.replace(self, dtype=precision)
+
+    @property
+    def name(self) -> str:
+        """What records and `--resume` call it."""
+        return self.calculator or f"{self.model or 'default'} {self.dtype or 'float32'}"
+
+    def load(self) -> Any:
+        """Make the ASE calculator.
+
+        Raises:
+            ValueError: if both a calculator and a model option came, or the calculator cannot be loaded.
+        """
+        from forcefield.cli.io import load_calculator
+
+        return load_calculator(self.calculator, self.model, self.device, self.dtype)
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Options of every command that fills one folder a structure."""
+
+    output_dir: OutputDir = None
+    resume: Resume = False
+    workers: Workers = 1
+    index: Index = ":"
+    as_json: AsJson = False
+    debug: Debug = False
+
+
+@dataclass(frozen=True)
+class Vibrations:
+    """Options of commands that compute phonons, as `forcefield.workflows.phonons_setup.PhononOptions` takes them."""
+
+    supercell_length: SupercellLength = 15.0
+    supercell: Supercell = None
+    method: Annotated[str, typer.Option(help="displacements, or hessian for a calculator that has one.")] = (
+        "displacements"
+    )
+    displacement: Displacement = 0.01
+    relaxation: Relaxation = "cell"
+    fmax: MaxForce = 1.0e-4
+    steps: Steps = 1000
+    symmetry: Symmetry = True
+    mesh_length: Annotated[
+        float, typer.Option(help="Density of the q-point mesh, as the length of a supercell (Å).")
+    ] = 60.0
+    t_max: MaxTemperature = 1000.0
+    t_step: Annotated[float, typer.Option("--t-step", help="Step of temperature (K).")] = 10.0
+    tolerance: Tolerance = 0.05

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from forcefield.cli.folder import (
-    Command,
-    OutputDir,
-    Plots,
-    Resume,
-    StructureFolder,
-    open_store,
-    plots_wanted,
-    run_over_structures,
-)
-from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
-from forcefield.cli.phonons import Relaxation
-from forcefield.cli.report import ProgressLine, format_number, one_line_errors
-
-if TYPE_CHECKING:
-    from forcefield.cli.io import Frame
-
-MaxForce = Annotated[float, typer.Option(help="Largest force the relaxations accept (eV/Å).")]
-Steps = Annotated[int, typer.Option(help="Most steps of a relaxation.")]
+from forcefield.cli.folder import structure_hash
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import CalculatorChoice, Files, FolderOptions, MaxForce, Plots, Relaxation, Steps
+from forcefield.cli.report import format_number, one_line_errors
+from forcefield.cli.structures import Command, Task, run_over_structures
 
 SURFACE_COLUMNS = ("surfaces", "lowest", "energy\nJ/m²", "mean (Wulff)\nJ/m²", "anisotropy")
 ADSORPTION_COLUMNS = ("atoms", "tried", "site", "energy\neV", "height\nÅ")
 
 
+@expand_groups
 def surfaces(
     files: Files,
     max_index: Annotated[int, typer.Option(help="All distinct Miller indices up to this one.")] = 1,
@@ -48,16 +35,10 @@ def surfaces(
     relaxation: Relaxation = "cell",
     fmax: MaxForce = 0.02,
     steps: Steps = 500,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
     plots: Plots = True,
-    index: Index = ":",
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    folder: FolderOptions,
+    choice: CalculatorChoice,
 ) -> None:
     """Compute relaxed surface energies of crystals and their Wulff shape.
 
@@ -65,67 +46,39 @@ def surfaces(
     surface got an energy, 1 where one did not or a structure failed, 2 for wrong usage and 130 after Ctrl-C; --resume
     then goes on with the slabs already relaxed.
     """
-    with one_line_errors(debug=debug):
+    with one_line_errors(debug=folder.debug):
         from forcefield.workflows.outcome import require_package
         from forcefield.workflows.surfaces import SurfaceOptions
 
         require_package("pymatgen")
-        settings: dict[str, Any] = {
-            **{"max_index": max_index, "miller": tuple(parse_miller(text) for text in miller or ())},
-            **{"min_slab": min_slab, "min_vacuum": min_vacuum, "thickness_tolerance": thickness_tolerance},
-            **{"relaxation": relaxation, "fmax": fmax, "steps": steps},
-        }
-        options = SurfaceOptions(**settings).to_dict()
-        plots_wanted(plots)
-        engine, name = choose_engine(calculator, model, device, dtype)
-
-    def compute(frame: Frame, folder: StructureFolder, progress: ProgressLine) -> Mapping[str, Any]:
-        from forcefield.workflows.surfaces import surfaces as run
-
-        def show(what: str) -> None:
-            progress.detail(f"{frame.label}  {what}")
-
-        result = run(frame.atoms, engine, store=open_store(folder), callback=show, **options)
-        note_warnings(progress, frame, result.warnings)
-        _write_surfaces(result, folder.path)
-        if plots and result.wulff is not None:
-            from forcefield.workflows.surfaces_wulff import plot_wulff
-
-            plot_wulff(result.wulff, folder.path / "wulff.png")
-        return result.to_dict()
-
-    command = Command("surfaces", SURFACE_COLUMNS, _surface_row, compute, {**options, "plots": plots})
-    run_over_structures(
-        command,
-        files,
-        index=index,
-        output_dir=output_dir,
-        resume=resume,
-        calculator_name=name,
-        as_json=as_json,
-        debug=debug,
-    )
+        options = SurfaceOptions(
+            max_index=max_index,
+            miller=tuple(_parse_miller(text) for text in miller or ()),
+            min_slab=min_slab,
+            min_vacuum=min_vacuum,
+            thickness_tolerance=thickness_tolerance,
+            relaxation=relaxation,
+            fmax=fmax,
+            steps=steps,
+        ).to_dict()
+    command = Command("surfaces", SURFACE_COLUMNS, _surface_row, _compute_surfaces, options, plots=plots)
+    run_over_structures(command, files, choice, folder)
 
 
-def choose_engine(calculator: str | None, model: str | None, device: str | None, dtype: str | None) -> tuple[Any, str]:
-    """Make the calculator of a command that relaxes, in single precision unless told otherwise, and name it.
+def _compute_surfaces(task: Task) -> Mapping[str, Any]:
+    from forcefield.workflows.surfaces import surfaces as run
 
-    Raises:
-        ValueError: if both a calculator and a model option came, or the calculator cannot be loaded.
-    """
-    from forcefield.cli.io import load_calculator
+    result = run(task.frame.atoms, task.engine, store=task.store, callback=task.show, **task.inputs)
+    task.note(result.warnings)
+    _write_surfaces(result, task.folder.path)
+    if task.plots and result.wulff is not None:
+        from forcefield.workflows.surfaces_wulff import plot_wulff
 
-    name = calculator or f"{model or 'default'} {dtype or 'float32'}"
-    return load_calculator(calculator, model, device, dtype), name
-
-
-def note_warnings(progress: ProgressLine, frame: Frame, warnings: tuple[str, ...]) -> None:
-    """Leave a line for each warning of a result."""
-    for text in warnings:
-        progress.note(f"{frame.label}: {text}")
+        plot_wulff(result.wulff, task.folder.path / "wulff.png")
+    return result.to_dict()
 
 
-def parse_miller(text: str) -> tuple[int, int, int]:
+def _parse_miller(text: str) -> tuple[int, int, int]:
     """Understand an index such as 1,1,-2.
 
     Raises:
@@ -179,6 +132,7 @@ def _surface_row(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
+@expand_groups
 def adsorption(
     files: Files,
     molecule: Annotated[
@@ -193,15 +147,9 @@ def adsorption(
     frozen: Annotated[float, typer.Option(help="Share of the slab's height that is held, from below.")] = 0.5,
     fmax: MaxForce = 0.03,
     steps: Steps = 300,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
-    index: Index = ":",
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    folder: FolderOptions,
+    choice: CalculatorChoice,
 ) -> None:
     """Compute the adsorption energy of a molecule on slabs, tried on every site in several orientations.
 
@@ -209,46 +157,35 @@ def adsorption(
     molecule binds to all slabs, 1 where not or one failed, 2 for wrong usage and 130 after Ctrl-C; --resume then goes
     on with what is already relaxed.
     """
-    with one_line_errors(debug=debug):
+    with one_line_errors(debug=folder.debug):
         from forcefield.workflows.adsorption import ORIENTATIONS, SITES, AdsorptionOptions
         from forcefield.workflows.outcome import require_package
 
         require_package("pymatgen")
-        settings: dict[str, Any] = {
-            **{"sites": tuple(site or SITES), "orientations": tuple(orientation or ORIENTATIONS), "height": height},
-            **{"min_width": min_width, "frozen": frozen, "fmax": fmax, "steps": steps},
-        }
-        options = AdsorptionOptions(**settings).to_dict()
+        options = AdsorptionOptions(
+            sites=tuple(site or SITES),
+            orientations=tuple(orientation or ORIENTATIONS),
+            height=height,
+            min_width=min_width,
+            frozen=frozen,
+            fmax=fmax,
+            steps=steps,
+        ).to_dict()
         gas = _read_molecule(molecule)
-        engine, name = choose_engine(calculator, model, device, dtype)
+    identity, inputs = {**options, "molecule": structure_hash(gas)}, {**options, "molecule": gas}
+    command = Command("adsorption", ADSORPTION_COLUMNS, _adsorption_row, _compute_adsorption, identity, inputs)
+    run_over_structures(command, files, choice, folder)
 
-    def compute(frame: Frame, folder: StructureFolder, progress: ProgressLine) -> Mapping[str, Any]:
-        from ase.io import write
 
-        from forcefield.workflows.adsorption import adsorption as run
+def _compute_adsorption(task: Task) -> Mapping[str, Any]:
+    from ase.io import write
 
-        def show(what: str) -> None:
-            progress.detail(f"{frame.label}  {what}")
+    from forcefield.workflows.adsorption import adsorption as run
 
-        result = run(frame.atoms, gas, engine, store=open_store(folder), callback=show, **options)
-        note_warnings(progress, frame, result.warnings)
-        write(folder.path / "adsorbates.extxyz", [item.atoms for item in result.adsorbates], format="extxyz")
-        return result.to_dict()
-
-    from forcefield.cli.folder import structure_hash
-
-    identity = {**options, "molecule": structure_hash(gas)}
-    command = Command("adsorption", ADSORPTION_COLUMNS, _adsorption_row, compute, identity)
-    run_over_structures(
-        command,
-        files,
-        index=index,
-        output_dir=output_dir,
-        resume=resume,
-        calculator_name=name,
-        as_json=as_json,
-        debug=debug,
-    )
+    result = run(task.frame.atoms, calculator=task.engine, store=task.store, callback=task.show, **task.inputs)
+    task.note(result.warnings)
+    write(task.folder.path / "adsorbates.extxyz", [item.atoms for item in result.adsorbates], format="extxyz")
+    return result.to_dict()
 
 
 def _read_molecule(text: str) -> Any:

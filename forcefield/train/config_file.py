@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from forcefield.suggest import nearest
 from forcefield.train.config import TrainConfig
 
 
@@ -103,13 +103,6 @@ def nested_model(field: FieldInfo) -> type[BaseModel] | None:
             return one
         annotations += get_args(one)
     return None
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Text that names the known key most like ``name``, or all of them where none is like it."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
 def check_hyperparameters(config: TrainConfig) -> None:

@@ -30,6 +30,7 @@ PACKAGES = {  # import name of an optional package -> the extra of this package 
     "phono3py": "phono3py",
     "matplotlib": "plot",
     "pymatgen": "pymatgen",
+    "yaml": "train",
 }
 
 

@@ -55,7 +55,7 @@ def test_run_and_analysis_fill_their_folders(folder):
     result = run("Cu.extxyz", "Al.extxyz", *QUICK, "--steps", 60, "--temperature", 100)
     assert result.exit_code == 0, result.output
     files = {"trajectory.extxyz", "thermo.csv", "checkpoint.npz", "final.extxyz", "thermo.png", "result.json"}
-    assert names(folder / "md") == {"Cu", "Al"} and names(folder / "md" / "Cu") == files
+    assert names(folder / "md") == {"Cu", "Al", "report.html"} and names(folder / "md" / "Cu") == files
     record = json.loads((folder / "md" / "Cu" / "result.json").read_text())
     assert record["verdict"] == "finished" and record["steps"] == 60 and record["options"]["temperature"] == 100
     assert len(read(folder / "md" / "Cu" / "trajectory.extxyz", ":")) == 31

@@ -66,7 +66,7 @@ def names(path):
 def test_phonons_fill_a_folder_for_each_structure(folder):
     result = run("phonons", "Cu.cif", "Al.extxyz", *QUICK)
     assert result.exit_code == 0, result.output
-    assert names(folder / "phonons") == {"Cu", "Al"}
+    assert names(folder / "phonons") == {"Cu", "Al", "report.html"}
     assert names(folder / "phonons" / "Al") == {"result.json", "phonopy.yaml", "bands.png", "thermal.png"}
     record = json.loads((folder / "phonons" / "Al" / "result.json").read_text())
     assert record["ok"] is True and record["verdict"] == "stable" and record["source"] == "Al.extxyz"

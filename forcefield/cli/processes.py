@@ -1,0 +1,130 @@
+"""Structures shared out over several processes, each with its own calculator and one thread for PyTorch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forcefield.cli.batch import each_frame, failure_handler, overlaps_known
+from forcefield.cli.options import CalculatorChoice
+from forcefield.cli.report import ProgressLine
+
+if TYPE_CHECKING:
+    from forcefield.cli.structures import Job, Runner
+
+WAITING = 2
+"""Structures that wait for each process; more would only fill the memory."""
+
+Running = dict[Future[tuple[dict[str, Any], list[str]]], str]
+
+
+def work_in_processes(
+    files: Sequence[Path], index: str, runner: Runner, choice: CalculatorChoice, *, workers: int, debug: bool
+) -> bool:
+    """Process every frame of every file; an error of one structure does not stop the others.
+
+    Args:
+        files: input files.
+        index: frames to take from each, in ASE's notation.
+        runner: knows what is done, and is told what becomes of each structure.
+        choice: the calculator, which each process makes for itself.
+        workers: number of processes.
+        debug: let errors through.
+
+    Returns:
+        Whether Ctrl-C ended it early; processes at work are then ended at once, and `--resume` goes on from there.
+    """
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(choice,))
+    with ProgressLine(len(set(files))) as progress:
+        failed = failure_handler(progress, runner.refuse, debug=debug)
+        running: Running = {}
+
+        def collect(most: int) -> None:
+            """Wait until no more than so many jobs are left."""
+            while len(running) > most:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    label = running.pop(future)
+                    try:
+                        record, notes = future.result()
+                    except BrokenProcessPool:
+                        raise
+                    except Exception as error:
+                        failed(label, error)
+                        continue
+                    for note in notes:
+                        progress.note(note)
+                    progress.done(runner.accept(label, record))
+            progress.detail(f"{len(running)} at work")
+
+        try:
+            for frame in each_frame(files, index, progress, failed):
+                try:
+                    line, job = runner.prepare(frame)
+                except (ValueError, OSError) as error:
+                    failed(frame.label, error)
+                    continue
+                if job is None:
+                    progress.done(line)
+                    continue
+                running[pool.submit(_compute, job)] = frame.label
+                collect(WAITING * workers)
+            collect(0)
+        except KeyboardInterrupt:
+            _end_processes()
+            return True
+        except BrokenProcessPool:
+            lost = "a process died (out of memory, or a crash of the calculator); use fewer --workers and --resume"
+            for label in running.values():
+                failed(label, ValueError(lost))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return False
+
+
+def _end_processes() -> None:
+    """End the processes of the pool in the middle of their work; what they wrote stays readable."""
+    for process in multiprocessing.active_children():
+        process.terminate()
+
+
+_worker: dict[str, Any] = {}
+"""Calculator and memory of a worker process; empty in every other process."""
+
+
+def _start_worker(choice: CalculatorChoice) -> None:
+    """Leave Ctrl-C to the parent, and take one thread only."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _worker.update(choice=choice, memory={})
+
+
+class _Notes:
+    """The progress of a task in a worker process: lines are kept for the parent, details are dropped."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def detail(self, text: str) -> None:
+        """Nothing is shown from here."""
+
+    def note(self, text: str) -> None:
+        """Keep a line."""
+        self.lines.append(text)
+
+
+def _compute(job: Job) -> tuple[dict[str, Any], list[str]]:
+    """Compute a structure in a worker process: its record, and the lines to show."""
+    if "engine" not in _worker:
+        _worker["engine"] = _worker["choice"].load()
+    notes = _Notes()
+    with overlaps_known():
+        record = job.run(_worker["engine"], notes, _worker["memory"])
+    return record, notes.lines
