@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from forcefield.cli.data_hessian import hessian
 from forcefield.cli.data_make import label, sample
-from forcefield.cli.options import AsJson, Debug
-from forcefield.cli.report import fail, make_console, one_line_errors, print_json, print_table
-
-if TYPE_CHECKING:
-    from forcefield.data.labels import ReadOptions
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import AsJson, Debug, ReadingOptions
+from forcefield.cli.report import make_console, one_line_errors, print_json, print_table
 
 app = typer.Typer(
     help="Make, check and label data for training.",
@@ -34,26 +32,6 @@ DataFiles = Annotated[
         "compact .npz, anything else that ASE reads, or a store folder; .gz, .bz2 and .xz too.",
     ),
 ]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="LABEL=KEY",
-        help="Where a label is, if detection misses or confuses it: energy=REF_energy, stress, virial, forces, "
-        "atomic_energies, magmoms, material, kind. Repeat for more.",
-    ),
-]
-Units = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="LABEL=UNIT",
-        help="Unit of a label if it is not eV, eV/Å or eV/Å^3: stress=GPa, forces=Ha/bohr; a minus turns the sign "
-        "around: stress=-kbar. Repeat for more.",
-    ),
-]
-Energy = Annotated[
-    str,
-    typer.Option(help="Energy of MPtrj JSON: uncorrected_total_energy, corrected_total_energy or energy."),
-]
 Format = Annotated[
     str | None,
     typer.Option(
@@ -64,6 +42,7 @@ Format = Annotated[
 
 
 @app.command()
+@expand_groups
 def build(
     files: DataFiles,
     output: Annotated[Path, typer.Option("--output", "-o", help="Store folder to make; must not exist.")],
@@ -76,12 +55,11 @@ def build(
     ] = "material",
     seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave broken frames out instead of stopping.")] = False,
-    keys: Keys = None,
-    units: Units = None,
-    energy: Energy = "uncorrected_total_energy",
     format: Format = None,
     as_json: AsJson = False,
     debug: Debug = False,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Write labelled frames into a store with neighbour lists, streamed: no file is read into memory as a whole."""
     with one_line_errors(debug=debug):
@@ -96,7 +74,7 @@ def build(
                 split=split,
                 skip_bad=skip_bad,
                 format=format,
-                options=_read_options(keys, units, energy, count_bytes),
+                options=reading.read_options(count_bytes),
                 progress=advance,
             )
     if as_json:
@@ -117,43 +95,25 @@ def build(
 
 
 @app.command()
+@expand_groups
 def inspect(
     files: DataFiles,
-    keys: Keys = None,
-    units: Units = None,
-    energy: Energy = "uncorrected_total_energy",
     format: Format = None,
     as_json: AsJson = False,
     debug: Debug = False,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Show what is in files or stores: labels, ranges, duplicates, outliers, and whether the stress sign is right."""
     with one_line_errors(debug=debug):
         from forcefield.data.inspection import inspect_data
 
         with _progress(files) as (count_bytes, advance):
-            report = inspect_data(
-                files, format=format, options=_read_options(keys, units, energy, count_bytes), progress=advance
-            )
+            report = inspect_data(files, format=format, options=reading.read_options(count_bytes), progress=advance)
     if as_json:
         print_json(report)
     else:
         _print_report(report)
-
-
-def _read_options(keys: list[str] | None, units: list[str] | None, energy: str, count_bytes: Any) -> ReadOptions:
-    from forcefield.data.labels import ReadOptions
-
-    return ReadOptions(_pairs("--keys", keys), _pairs("--units", units), energy, count_bytes=count_bytes)
-
-
-def _pairs(option: str, items: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for item in items or []:
-        label, equals, value = item.partition("=")
-        if not (label and equals and value):
-            fail(f"{option} is {item!r}, but must be LABEL=VALUE, such as energy=REF_energy or stress=GPa.")
-        pairs[label] = value
-    return pairs
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forcefield.cli.data import Energy, Keys, Units, _read_options
 from forcefield.cli.data_make import SHOWN, work_bar
-from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Precision
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Precision, ReadingOptions
 from forcefield.cli.report import (
     INTERRUPTED,
     fail,
@@ -37,6 +37,7 @@ CLASSES = ("frames", "atoms", "energy\nmeV/atom", "forces\nmeV/Å", "cosine", "s
 TITLES = {"by_kind": "kind", "by_size": "atoms in the frame", "by_force": "force eV/Å", "by_element": "element"}
 
 
+@expand_groups
 def evaluate(
     arguments: Annotated[
         list[str],
@@ -59,13 +60,12 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Only so many frames, drawn at random from all.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other random frames.")] = 0,
     max_edges: Annotated[int, typer.Option(help="Size of a batch in neighbour pairs; memory grows with it.")] = 100_000,
-    keys: Keys = None,
-    units: Units = None,
-    energy: Energy = "uncorrected_total_energy",
     device: Device = None,
     dtype: Precision = None,
     as_json: AsJson = False,
     debug: Debug = False,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Compare a model, or any ASE calculator, with labelled data.
 
@@ -79,7 +79,7 @@ def evaluate(
     faults: list[str] = []
     with one_line_errors(debug=debug):
         _check_outputs(output, plots)
-        options = _read_options(keys, units, energy, None)
+        options = reading.read_options()
         engine = _engine(arguments[0], calculator, device, dtype)
         start = time.perf_counter()
         try:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forcefield.cli.data import Energy, Keys, Units, _read_options
-from forcefield.cli.options import AsJson, Debug
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import AsJson, Debug, ReadingOptions
 from forcefield.cli.report import INTERRUPTED, format_number, one_line_errors, print_json, print_table
-from forcefield.cli.train import ProgressBar, _missing_extra_named, time_text
+from forcefield.cli.train import ProgressBar, missing_extra_named, time_text
 
 if TYPE_CHECKING:
     from forcefield.train.finetune import FinetuneResult
@@ -26,52 +27,59 @@ NOT_BETTER = 1
 """Status where the fine-tuned model is not better."""
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Options as `forcefield.train.finetune_options.FinetuneOptions` takes them."""
+
+    validation: Annotated[
+        Path | None, typer.Option(help="Labelled file to validate on.  [default: a part of DATA]")
+    ] = None
+    validation_share: Annotated[
+        float, typer.Option(help="Share of DATA to validate on: whole materials, or the last frames of a single one.")
+    ] = 0.1
+    epochs: Annotated[float | None, typer.Option(help="Length in passes through the new data.  [default: 30]")] = None
+    steps: Annotated[int | None, typer.Option(help="Length in steps, instead.")] = None
+    minutes: Annotated[float | None, typer.Option(help="Length in minutes, instead.")] = None
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Parameters that stay as they are, such as '*.sender.*'. Repeat for more."
+        ),
+    ] = None
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Frames with MODEL's labels to replay.  [default: the sample that comes with MODEL]"),
+    ] = None
+    no_replay: Annotated[bool, typer.Option("--no-replay", help="Train on DATA alone.")] = False
+    replay_share: Annotated[float, typer.Option(help="Share of the training's atoms that are replayed.")] = 0.3
+    base_validation: Annotated[
+        Path | None,
+        typer.Option(help="Frames to measure forgetting on.  [default: the sample that comes with MODEL]"),
+    ] = None
+    patience: Annotated[int, typer.Option(help="Validations without a new best (of 20) that end the run early.")] = 10
+    name: Annotated[str | None, typer.Option(help="Name of the new model, for its card.")] = None
+    labels: Annotated[str, typer.Option(help="Where the new labels come from, for the card.")] = (
+        "Not stated where the labels come from."
+    )
+    seed: Annotated[int, typer.Option(help="Another seed, other batches and other frames set aside.")] = 0
+    slots: Annotated[int, typer.Option(help="Batch size: atoms times the most neighbours of one of them.")] = 6000
+    device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda.")] = "auto"
+
+
+@expand_groups
 def finetune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Installed model or model folder to start from.")],
     data: Annotated[
         list[Path], typer.Argument(metavar="DATA...", help="Labelled files in any format, or store folders.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model, its report, and the run.")],
-    validation: Annotated[
-        Path | None, typer.Option(help="Labelled file to validate on.  [default: a part of DATA]")
-    ] = None,
-    validation_share: Annotated[
-        float, typer.Option(help="Share of DATA to validate on: whole materials, or the last frames of a single one.")
-    ] = 0.1,
-    epochs: Annotated[float | None, typer.Option(help="Length in passes through the new data.  [default: 30]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Length in steps, instead.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Length in minutes, instead.")] = None,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    freeze: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN", help="Parameters that stay as they are, such as '*.sender.*'. Repeat for more."
-        ),
-    ] = None,
-    replay: Annotated[
-        Path | None,
-        typer.Option(help="Frames with MODEL's labels to replay.  [default: the sample that comes with MODEL]"),
-    ] = None,
-    no_replay: Annotated[bool, typer.Option("--no-replay", help="Train on DATA alone.")] = False,
-    replay_share: Annotated[float, typer.Option(help="Share of the training's atoms that are replayed.")] = 0.3,
-    base_validation: Annotated[
-        Path | None,
-        typer.Option(help="Frames to measure forgetting on.  [default: the sample that comes with MODEL]"),
-    ] = None,
-    patience: Annotated[int, typer.Option(help="Validations without a new best (of 20) that end the run early.")] = 10,
-    name: Annotated[str | None, typer.Option(help="Name of the new model, for its card.")] = None,
-    labels: Annotated[
-        str, typer.Option(help="Where the new labels come from, for the card.")
-    ] = "Not stated where the labels come from.",
-    seed: Annotated[int, typer.Option(help="Another seed, other batches and other frames set aside.")] = 0,
-    slots: Annotated[int, typer.Option(help="Batch size: atoms times the most neighbours of one of them.")] = 6000,
-    keys: Keys = None,
-    units: Units = None,
-    energy: Energy = "uncorrected_total_energy",
-    device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda.")] = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew where OUTPUT has an earlier run.")] = False,
     as_json: AsJson = False,
     debug: Debug = False,
+    *,
+    settings: Settings,
+    reading: ReadingOptions,
 ) -> None:
     """Adapt a model to new data without losing what it knows.
 
@@ -80,31 +88,13 @@ def finetune(
     card and report.json. Killed at any moment, the same command goes on. A model that is not better is called
     model-worse/ and the status is 1; it is 2 after an error and 130 after Ctrl-C.
     """
-    with one_line_errors(debug=debug), _missing_extra_named():
+    with one_line_errors(debug=debug), missing_extra_named():
         from forcefield.train.finetune import adapt
         from forcefield.train.finetune_options import FinetuneOptions
         from forcefield.train.finetune_prepare import prepare
 
-        options = FinetuneOptions(
-            validation=validation,
-            validation_share=validation_share,
-            epochs=epochs,
-            steps=steps,
-            minutes=minutes,
-            learning_rate=learning_rate,
-            freeze=tuple(freeze or ()),
-            replay=replay,
-            no_replay=no_replay,
-            replay_share=replay_share,
-            base_validation=base_validation,
-            patience=patience,
-            name=name,
-            labels=labels,
-            seed=seed,
-            slots=slots,
-            device=device,
-            read=_read_options(keys, units, energy, None),
-        )
+        chosen = {**asdict(settings), "freeze": tuple(settings.freeze or ())}
+        options = FinetuneOptions(**chosen, read=reading.read_options())
         try:
             with ProgressBar() as bar:
                 prepared = prepare(model, data, output=output, options=options, watcher=bar, restart=restart)

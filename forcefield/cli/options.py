@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from forcefield.cli.report import fail
+
+if TYPE_CHECKING:
+    from forcefield.data.labels import ReadOptions
 
 Files = Annotated[
     list[Path],
@@ -47,6 +53,27 @@ Resume = Annotated[
 ]
 Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw figures (needs matplotlib).")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the structures, one thread each.")]
+
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LABEL=KEY",
+        help="Where a label is, if detection misses or confuses it: energy=REF_energy, stress, virial, forces, "
+        "atomic_energies, magmoms, material, kind. Repeat for more.",
+    ),
+]
+Units = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LABEL=UNIT",
+        help="Unit of a label if it is not eV, eV/Å or eV/Å^3: stress=GPa, forces=Ha/bohr; a minus turns the sign "
+        "around: stress=-kbar. Repeat for more.",
+    ),
+]
+Energy = Annotated[
+    str,
+    typer.Option(help="Energy of MPtrj JSON: uncorrected_total_energy, corrected_total_energy or energy."),
+]
 
 Relaxation = Annotated[str, typer.Option(help="Relaxation before: cell, positions or none.")]
 MaxForce = Annotated[float, typer.Option(help="Largest force a relaxation accepts (eV/Å).")]
@@ -123,3 +150,30 @@ class Vibrations:
     t_max: MaxTemperature = 1000.0
     t_step: Annotated[float, typer.Option("--t-step", help="Step of temperature (K).")] = 10.0
     tolerance: Tolerance = 0.05
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How labels are called in files, and their units."""
+
+    keys: Keys = None
+    units: Units = None
+    energy: Energy = "uncorrected_total_energy"
+
+    def read_options(self, count_bytes: Callable[[int], None] | None = None) -> ReadOptions:
+        """As the readers take them; they tell ``count_bytes`` how far they are."""
+        from forcefield.data.labels import ReadOptions
+
+        return ReadOptions(
+            _pairs("--keys", self.keys), _pairs("--units", self.units), self.energy, count_bytes=count_bytes
+        )
+
+
+def _pairs(option: str, items: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for item in items or []:
+        label, equals, value = item.partition("=")
+        if not (label and equals and value):
+            fail(f"{option} is {item!r}, but must be LABEL=VALUE, such as energy=REF_energy or stress=GPa.")
+        pairs[label] = value
+    return pairs

@@ -50,7 +50,7 @@ def train(
     torchrun --nproc-per-node N -m forcefield train CONFIG. The status is 0 after a finished run, 2 after an error and
     130 after Ctrl-C.
     """
-    with one_line_errors(debug=debug), _missing_extra_named():
+    with one_line_errors(debug=debug), missing_extra_named():
         if example:
             from forcefield.train.reference import example as example_text
 
@@ -75,7 +75,7 @@ def train(
 
 
 @contextmanager
-def _missing_extra_named() -> Iterator[None]:
+def missing_extra_named() -> Iterator[None]:
     """Name the extra where a library for training is missing."""
     try:
         yield
