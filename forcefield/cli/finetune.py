@@ -57,6 +57,10 @@ class Settings:
         Path | None,
         typer.Option(help="Frames to measure forgetting on.  [default: the sample that comes with MODEL]"),
     ] = None
+    most_forgotten: Annotated[
+        float,
+        typer.Option(help="Rise of an error on MODEL's own data beyond which the result is not called better (%)."),
+    ] = 100.0
     patience: Annotated[int, typer.Option(help="Validations without a new best (of 20) that end the run early.")] = 10
     name: Annotated[str | None, typer.Option(help="Name of the new model, for its card.")] = None
     labels: Annotated[str, typer.Option(help="Where the new labels come from, for the card.")] = (

@@ -28,7 +28,7 @@ from forcefield.train.finetune_prepare import (
     prepare,
     write_json,
 )
-from forcefield.train.finetune_report import Stage, forgetting, judgement
+from forcefield.train.finetune_report import Stage, forgetting, forgot_too_much, judgement
 from forcefield.train.logs import Silent, Watcher
 from forcefield.train.loop import Run, work
 from forcefield.train.metrics import measure
@@ -47,7 +47,8 @@ class FinetuneResult:
 
     Attributes:
         folder: the model folder written, ``model``, or ``model-worse`` where it is not better.
-        better: whether the model is better on the new validation data than the base after the shift.
+        better: whether the model is better on the new validation data than the base after the shift, and has not
+            forgotten more than allowed.
         reason: why it is not.
         stages: errors of the base model, of the base model with shifted element energies, and of the new model.
         forgetting: rise of the errors on the base model's validation data (%), None where there is none.
@@ -112,13 +113,15 @@ def adapt(prepared: Prepared, *, watcher: Watcher | None = None) -> FinetuneResu
     assert run.result is not None
     stage = Stage("fine-tuned", run.result, _errors_on_base(run, prepared))
     start = prepared.stages[1]
+    forgotten = forgetting(start, stage)
     reason = judgement(start.new, stage.new, prepared.options.weights)
+    reason = reason or forgot_too_much(forgotten, prepared.options.most_forgotten)
     result = FinetuneResult(
         folder=prepared.output / (WORSE if reason else BEST),
         better=not reason,
         reason=reason,
         stages=(*prepared.stages, stage),
-        forgetting=forgetting(start, stage),
+        forgetting=forgotten,
         shift=prepared.shift.total,
         steps=run.step,
         seconds=run.seconds,

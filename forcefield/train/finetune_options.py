@@ -31,6 +31,8 @@ class FinetuneOptions:
         replay_share: share of the training's atoms that are replayed.
         base_validation: frames on the base model's energy scale to measure forgetting on; the sample shipped with it
             if not given.
+        most_forgotten: rise of an error on the base model's validation data (%) beyond which the model is not called
+            better, however good it is on the new data.
         weights: of the losses.
         patience: quick validations without a new best after which the run stops.
         slots: batch size in padded edges.
@@ -53,6 +55,7 @@ class FinetuneOptions:
     no_replay: bool = False
     replay_share: float = 0.3
     base_validation: Path | None = None
+    most_forgotten: float = 100.0
     weights: Phase = Phase(energy=10.0)
     patience: int = 10
     slots: int = 6000

@@ -68,3 +68,16 @@ def forgetting(before: Stage, after: Stage) -> dict[str, float] | None:
     if before.base is None or after.base is None:
         return None
     return changes(before.base, after.base)
+
+
+def forgot_too_much(forgotten: dict[str, float] | None, most: float) -> str:
+    """Why a model has lost too much of what its base knew; an empty text where it has not, or nobody measured.
+
+    Args:
+        forgotten: rise of each error on the base model's validation data in percent.
+        most: largest rise that counts as nothing worse than a price (%).
+    """
+    lost = [f"{label} {change:+.0f} %" for label, change in (forgotten or {}).items() if change > most]
+    return (
+        f"errors on the base model's validation data rose by more than {most:.0f} %: {', '.join(lost)}" if lost else ""
+    )

@@ -26,7 +26,7 @@ from forcefield.train.evaluate import predict_data
 from forcefield.train.finetune import FinetuneOptions, finetune
 from forcefield.train.finetune_data import divide, mixture
 from forcefield.train.finetune_prepare import prepare
-from forcefield.train.finetune_report import Stage, changes, forgetting, judgement
+from forcefield.train.finetune_report import Stage, changes, forgetting, forgot_too_much, judgement
 from forcefield.train.finetune_shift import EnergyShift, fit_shift, shifted_frames
 from forcefield.train.finish import train_to_model
 from forcefield.train.logs import Silent
@@ -40,7 +40,7 @@ HYPERPARAMETERS = {
     **{"cutoff": 4.0, "channels": 8, "n_radial": 4, "lmax": 1, "species_channels": 4, "message_scalars": 4},
     **{"message_vectors": 4, "hidden": 8},
 }
-OPTIONS = FinetuneOptions(steps=60, slots=1500, learning_rate=5e-3, device="cpu", patience=50)
+OPTIONS = FinetuneOptions(steps=60, slots=1500, learning_rate=5e-3, device="cpu", patience=50, most_forgotten=1e4)
 
 
 def frozen(atoms: Atoms) -> Atoms:
@@ -191,6 +191,12 @@ def test_mixture_has_the_share_asked_for(new, replay):
     copies, atoms = mixture(new, replay, 0.3)
     assert atoms / (atoms + copies * new) == pytest.approx(0.3, abs=0.01)
     assert 1 <= copies <= 50
+
+
+def test_forgetting_beyond_the_limit_is_a_reason():
+    assert "forces +120 %" in forgot_too_much({"energy": 5.0, "forces": 120.0}, 100.0)
+    assert not forgot_too_much({"energy": 5.0, "forces": 99.0}, 100.0)
+    assert not forgot_too_much(None, 100.0)
 
 
 def test_judgement_wants_all_errors_to_hold():
