@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -29,13 +30,26 @@ dd { margin: 0; word-break: break-word; }
 """
 
 
+@dataclass(frozen=True)
+class Section:
+    """What the page tells of one computation.
+
+    Attributes:
+        title: heading, such as the structure.
+        record: what was computed, as in result.json.
+        folder: where its files are, None for one that has none.
+    """
+
+    title: str
+    record: Mapping[str, Any]
+    folder: Path | None
+
+
 def write_report(
     root: Path,
     title: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    records: Sequence[Mapping[str, Any]],
-    folders: Sequence[Path | None],
+    table: tuple[Sequence[str], Sequence[Sequence[str]]],
+    sections: Sequence[Section],
     calculator: str,
 ) -> Path:
     """Write `report.html` into an output folder.
@@ -43,10 +57,8 @@ def write_report(
     Args:
         root: the folder.
         title: of the page, such as the command.
-        columns: headings of the table.
-        rows: a text for each heading, a row for each record.
-        records: what was computed, as in each structure's result.json.
-        folders: where each structure's files are, None for one that has none.
+        table: headings, and rows with a text for each.
+        sections: what follows the table.
         calculator: name of the calculator.
 
     Returns:
@@ -58,24 +70,24 @@ def write_report(
     from forcefield import __version__
 
     made = f"{datetime.now():%Y-%m-%d %H:%M}, forcefield {__version__}, calculator {calculator}"
-    sections, left = [], MOST_FIGURES
-    for row, record, folder in zip(rows, records, folders, strict=True):
-        section, used = _section(row, record, folder, left)
+    parts, left = [], MOST_FIGURES
+    for section in sections:
+        part, used = _section(section, left)
         left -= used
-        sections.append(section)
-    parts = [
+        parts.append(part)
+    page = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         f'<h1>{escape(title)}</h1><p class="made">{escape(made)}</p>',
-        _table(columns, rows),
-        *sections,
+        _table(*table),
+        *parts,
         "</body></html>",
     ]
     path = root / REPORT
     partial = path.with_name(REPORT + ".partial")
-    partial.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    partial.write_text("\n".join(page) + "\n", encoding="utf-8")
     partial.replace(path)
     return path
 
@@ -89,9 +101,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
-def _section(row: Sequence[str], record: Mapping[str, Any], folder: Path | None, left: int) -> tuple[str, int]:
-    """One structure: verdict, warnings, options, figures; and how many figures it took."""
-    parts = [f"<h2>{escape(row[0])}</h2><p>{escape(str(record.get('error') or record['verdict']))}</p>"]
+def _section(section: Section, left: int) -> tuple[str, int]:
+    """Verdict, warnings, figures, options; and how many figures were taken of those left."""
+    record, folder = section.record, section.folder
+    parts = [f"<h2>{escape(section.title)}</h2><p>{escape(str(record.get('error') or record['verdict']))}</p>"]
     warnings = [f"<li>{escape(str(text))}</li>" for text in record.get("warnings") or ()]
     if warnings:
         parts.append(f"<ul>{''.join(warnings)}</ul>")

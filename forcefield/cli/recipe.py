@@ -47,7 +47,7 @@ def run(
         status = step.invoke(files, folder)
         if status in (INTERRUPTED, USAGE_ERROR):
             raise typer.Exit(status)
-        verdicts += _outcomes(folder, step, failed=status != 0)
+        verdicts += _outcomes(folder, failed=status != 0)
         if step.name == "relax":
             files = sorted(path for path in folder.glob(f"*/{RELAXED}/*.extxyz") if _ok(path.parents[1]))
             if not files:
@@ -195,27 +195,34 @@ def _ok(folder: Path) -> bool:
     return record is not None and bool(record["ok"])
 
 
-def _outcomes(folder: Path, step: Step, *, failed: bool) -> list[Mapping[str, Any]]:
+def _outcomes(folder: Path, *, failed: bool) -> list[Mapping[str, Any]]:
     """Records of a step, from its folder."""
     found = [(path, read_json(path)) for path in sorted(folder.glob(f"*/{RESULT}"))]
     outcomes: list[Mapping[str, Any]] = [
-        {**record, "name": path.parent.name, "step": step.name} for path, record in found if record is not None
+        {**record, "name": path.parent.name, "step": folder.name} for path, record in found if record is not None
     ]
     if failed and all(outcome["ok"] for outcome in outcomes):  # a structure left no record
-        outcomes.append({"name": "(others)", "step": step.name, "ok": False, "verdict": "failed, see above"})
+        outcomes.append({"name": "(others)", "step": folder.name, "ok": False, "verdict": "failed, see above"})
     return outcomes
 
 
 def _show(recipe: Recipe, outcomes: Sequence[Mapping[str, Any]]) -> None:
-    """A table with a row for every structure and step, here and as a page with all figures."""
-    from forcefield.cli.html_report import write_report
+    """A table with a row for every structure and a column for every step, here and as a page with all figures."""
+    from forcefield.cli.html_report import Section, write_report
 
-    columns = ("structure", "verdict", "step")
-    rows = [[outcome["name"], outcome["verdict"], outcome["step"]] for outcome in outcomes]
-    numbers = {step.name: number for number, step in enumerate(recipe.steps, start=1)}
-    folders = [recipe.folder(numbers[outcome["step"]]) / outcome["name"] for outcome in outcomes]
+    steps = [recipe.folder(number + 1).name for number in range(len(recipe.steps))]
+    verdicts = {(outcome["name"], outcome["step"]): outcome["verdict"] for outcome in outcomes}
+    names = list(dict.fromkeys(outcome["name"] for outcome in outcomes))
+    columns = ("structure", *steps)
+    rows = [[name, *(verdicts.get((name, step), "-") for step in steps)] for name in names]
+    sections = [
+        Section(f"{outcome['name']}: {outcome['step']}", outcome, recipe.root / outcome["step"] / name)
+        for name in names
+        for outcome in outcomes
+        if outcome["name"] == name
+    ]
     calculators = {str((outcome.get("identity") or {}).get("calculator")) for outcome in outcomes} - {"None"}
-    write_report(recipe.root, "forcefield run", columns, rows, outcomes, folders, ", ".join(sorted(calculators)))
+    write_report(recipe.root, "forcefield run", (columns, rows), sections, ", ".join(sorted(calculators)))
     print_table(columns, rows)
     good = sum(bool(outcome["ok"]) for outcome in outcomes)
     print_summary(f"{good} of {len(outcomes)} without objection; results are in {recipe.root}", [])

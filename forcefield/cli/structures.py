@@ -266,7 +266,7 @@ class Runner:
 
     def show(self, *, as_json: bool) -> Outcomes:
         """Print table or JSON, and write the report."""
-        from forcefield.cli.html_report import write_report
+        from forcefield.cli.html_report import Section, write_report
 
         shown = [label for label in self.labels if label in self.records]
         records = [self.records[label] for label in shown]
@@ -274,8 +274,8 @@ class Runner:
         columns = ("structure", "verdict", *self.command.columns)
         rows = [self._row(label, self.records[label]) for label in shown]
         with one_line_errors(debug=False):
-            title, folders = f"forcefield {self.command.name}", [self.folders.get(label) for label in shown]
-            write_report(self.root, title, columns, rows, records, folders, self.calculator_name)
+            sections = [Section(label, self.records[label], self.folders.get(label)) for label in shown]
+            write_report(self.root, f"forcefield {self.command.name}", (columns, rows), sections, self.calculator_name)
         if as_json:
             print_json(records)
         else:

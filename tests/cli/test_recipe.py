@@ -98,6 +98,17 @@ def test_errors_come_before_any_work(folder, old, new, said):
     assert said in result.stderr and not (folder / "study").exists()
 
 
+def test_step_may_come_twice(folder):
+    change(folder, "  - elastic: {relaxation: none, plots: false}\n", "  - eos: {n_volumes: 7, plots: false}\n")
+    result = run("recipe.yaml")
+    assert result.exit_code == 0, result.output
+    assert "2_eos" in result.stdout and "3_eos" in result.stdout
+    assert (
+        json.loads((folder / "study" / "3_eos" / "Al" / "result.json").read_text())["identity"]["options"]["n_volumes"]
+        == 7
+    )
+
+
 def test_processes_and_another_folder(folder):
     change(folder, "steps:\n", "workers: 2\nsteps:\n")
     result = run("recipe.yaml", "--output-dir", "elsewhere")
