@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ def read_compact(path: str | Path) -> Iterator[Frame]:
 
     Args:
         path: a ``.npz`` with n_atoms, numbers, fractional, cell, energy, forces, stress, kind, kind_names, material,
-            and possibly atomic_energies; all axes are periodic.
+            and possibly atomic_energies and pbc (else all axes are periodic). A label that is NaN is missing; the cell
+            of a frame that is not periodic is only what its coordinates are fractions of.
 
     Raises:
         ValueError: an array is missing or too short.
@@ -109,21 +111,28 @@ def read_compact(path: str | Path) -> Iterator[Frame]:
         kinds = archive["kind_names"]
         columns = ("numbers", "fractional", "forces", "atomic_energies")
         atoms = {name: _Rows(members, name) for name in columns if name in archive.files}
+        periodic = archive["pbc"] if "pbc" in archive.files else np.ones((len(per_frame["n_atoms"]), 3), dtype=bool)
         for k, n in enumerate(per_frame["n_atoms"].astype(int)):
             cell = per_frame["cell"][k].astype(float)
             rows = {name: column.take(n) for name, column in atoms.items()}
+            energy = float(per_frame["energy"][k])
             yield Frame(
                 numbers=rows["numbers"].astype(np.int64),
                 positions=rows["fractional"].astype(float) / 65536.0 @ cell,
-                cell=cell,
-                pbc=np.ones(3, dtype=bool),
-                energy=float(per_frame["energy"][k]),
-                forces=rows["forces"] * 1e-3,
-                stress=per_frame["stress"][k].astype(float),
-                atomic_energies=rows["atomic_energies"] * 1e-3 if "atomic_energies" in rows else None,
+                cell=cell if periodic[k].any() else np.zeros((3, 3)),
+                pbc=periodic[k],
+                energy=None if math.isnan(energy) else energy,
+                forces=_known(rows["forces"] * 1e-3),
+                stress=_known(per_frame["stress"][k].astype(float)),
+                atomic_energies=_known(rows["atomic_energies"] * 1e-3) if "atomic_energies" in rows else None,
                 kind=str(kinds[per_frame["kind"][k]]),
                 material=str(per_frame["material"][k]),
             )
+
+
+def _known(label: NDArray) -> NDArray | None:
+    """The label, or None where every number of it is NaN; one that is NaN in parts is for others to refuse."""
+    return None if np.isnan(label).all() else label
 
 
 class _Rows:

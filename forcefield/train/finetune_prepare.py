@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from forcefield.data.batches import plan_batches
 from forcefield.data.frames import Frame
+from forcefield.data.readers import read_frames
 from forcefield.data.store import FrameStore, write_store
 from forcefield.models import WEIGHTS, Model, load_model, model_folder, models_folder, save_model
 from forcefield.potential import Potential
@@ -27,7 +28,7 @@ from forcefield.train.finetune_report import Stage
 from forcefield.train.finetune_shift import EnergyShift, fit_shift, shifted_frames
 from forcefield.train.logs import LOG, TABLES, Silent, Watcher
 from forcefield.train.metrics import measure
-from forcefield.train.replay import REPLAY, VALIDATION_SAMPLE, read_sample
+from forcefield.train.replay import REPLAY, VALIDATION_SAMPLE
 from forcefield.train.start import freeze
 
 PREPARED, REPORT, START, STORES = "prepared.json", "report.json", "start", "stores"
@@ -262,7 +263,7 @@ class _Preparation:
 
     def known_frames(self, path: Path) -> Iterator[Frame]:
         """Frames of a sample or file, all of elements that the model knows."""
-        for number, frame in enumerate(read_sample(path)):
+        for number, frame in enumerate(read_frames(path)):
             refuse_unknown(frame, f"{path} #{number}", self.elements)
             yield frame
 

@@ -1,22 +1,18 @@
 """Samples of a model's training data that travel with it: replayed when it is fine-tuned, so that it forgets less.
 
-A sample is a compact archive (`forcefield.data.frames.read_compact`) with two additions: ``pbc`` for frames that are
-not periodic, and NaN where a frame lacks a label. A model folder has ``replay.npz`` to train on and
+A sample is a compact archive (`forcefield.data.frames.read_compact`). A model folder has ``replay.npz`` to train on and
 ``validation_sample.npz``, of frames never trained on, to measure forgetting with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forcefield.data.frames import Frame, read_compact
-from forcefield.data.readers import read_frames
+from forcefield.data.frames import Frame
 from forcefield.data.store import FrameStore
 
 REPLAY, VALIDATION_SAMPLE = "replay.npz", "validation_sample.npz"
@@ -143,28 +139,3 @@ def _thousandths(parts: Sequence[NDArray[np.float64]]) -> NDArray:
     if np.isnan(values).any():
         return values.astype(np.float32)
     return values.astype(np.int16 if np.abs(values).max() < 2**15 else np.int32)
-
-
-def read_sample(path: str | Path) -> Iterator[Frame]:
-    """Frames of a sample, or of any labelled file or store.
-
-    Raises:
-        ValueError: the file cannot be read, or a frame is broken.
-    """
-    path = Path(path)
-    if path.suffix != ".npz":
-        yield from read_frames(path)
-        return
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    with np.load(path) as archive:
-        periodic = archive["pbc"] if "pbc" in archive.files else None
-    for k, frame in enumerate(read_compact(path)):
-        pbc = frame.pbc if periodic is None else periodic[k]
-        labels: dict[str, Any] = {
-            name: getattr(frame, name) for name in ("energy", "forces", "stress", "atomic_energies")
-        }
-        known: dict[str, Any] = {
-            name: None if value is None or np.isnan(value).any() else value for name, value in labels.items()
-        }
-        yield replace(frame, pbc=pbc, cell=frame.cell if pbc.any() else np.zeros((3, 3)), **known)

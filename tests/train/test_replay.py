@@ -10,8 +10,9 @@ import pytest
 from ase.build import bulk, molecule
 
 from forcefield.data.frames import Frame, frame_from_atoms
+from forcefield.data.readers import read_frames
 from forcefield.data.store import FrameStore, write_store
-from forcefield.train.replay import choose_evenly, read_sample, write_sample
+from forcefield.train.replay import choose_evenly, write_sample
 
 
 def labelled(atoms, kind: str, seed: int) -> Frame:
@@ -42,7 +43,7 @@ def test_sample_keeps_structures_and_labels(tmp_path):
     frames.append(replace(frames[0], energy=None, atomic_energies=None, kind="dimer"))
     frames[1] = replace(frames[1], stress=None)
     write_sample(tmp_path / "sample.npz", frames)
-    found = list(read_sample(tmp_path / "sample.npz"))
+    found = list(read_frames(tmp_path / "sample.npz"))
     assert [frame.kind for frame in found] == ["rattled", "molecule", "dimer"]
     for one, other in zip(found, frames, strict=True):
         assert one.material == other.material
@@ -63,7 +64,7 @@ def test_sample_refuses_partly_periodic_frames(tmp_path):
     with pytest.raises(ValueError, match="periodic along all axes or none"):
         write_sample(tmp_path / "sample.npz", [labelled(slab, "slab", 0)])
     with pytest.raises(ValueError, match="no such file"):
-        list(read_sample(tmp_path / "sample.npz"))
+        list(read_frames(tmp_path / "sample.npz"))
 
 
 @pytest.fixture
