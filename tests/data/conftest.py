@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 
-from forcefield.data.frames import Frame
+from forcefield.data.frames import Frame, frame_from_atoms
 from forcefield.data.store import FrameStore, write_store
 
 CUTOFF = 4.0
@@ -59,3 +62,38 @@ def frames() -> list[Frame]:
 def store(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
     folder: Path = tmp_path_factory.mktemp("stores") / "all"
     return write_store(folder, iter(frames), CUTOFF)
+
+
+@pytest.fixture(scope="module")
+def structures() -> list[Atoms]:
+    """Crystals, a slab and a molecule with EMT's labels."""
+    made = []
+    for k, atoms in enumerate([bulk("Cu"), bulk("Ni", cubic=True) * (2, 1, 1), fcc111("Al", (2, 1, 2), vacuum=5.0)]):
+        atoms.rattle(0.1, seed=k)
+        atoms.info.clear()
+        made.append(atoms)
+    made.append(molecule("H2O"))
+    for atoms in made:
+        atoms.calc = EMT()
+        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+        if atoms.pbc.all():
+            results["stress"] = atoms.get_stress()
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return made
+
+
+@pytest.fixture
+def assert_same() -> Callable[..., None]:
+    """Compares a frame with the atoms and results that it was made from."""
+
+    def compare(frame: Frame, atoms: Atoms, tolerance: float = 1e-7) -> None:
+        expected = frame_from_atoms(atoms)
+        np.testing.assert_array_equal(frame.numbers, expected.numbers)
+        np.testing.assert_array_equal(frame.pbc, expected.pbc)
+        for name in ("positions", "cell", "energy", "forces", "stress", "atomic_energies", "magmoms"):
+            value, wanted = getattr(frame, name), getattr(expected, name)
+            assert (value is None) == (wanted is None), name
+            if wanted is not None:
+                np.testing.assert_allclose(value, wanted, atol=tolerance, err_msg=name)
+
+    return compare

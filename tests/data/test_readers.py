@@ -4,58 +4,26 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import lzma
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
-from ase.build import bulk, fcc111, molecule
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import read, write
 from ase.io.trajectory import Trajectory
 
 from forcefield.data.frames import Frame, atoms_from_frame, frame_from_atoms
 from forcefield.data.labels import ReadOptions
-from forcefield.data.readers import format_of, read_entries_of, read_frames
+from forcefield.data.readers import read_entries_of, read_frames
 from forcefield.data.store import write_store
 from forcefield.units import GPA, KBAR
 
 
-@pytest.fixture(scope="module")
-def structures() -> list[Atoms]:
-    """Crystals, a slab and a molecule with EMT's labels."""
-    made = []
-    for k, atoms in enumerate([bulk("Cu"), bulk("Ni", cubic=True) * (2, 1, 1), fcc111("Al", (2, 1, 2), vacuum=5.0)]):
-        atoms.rattle(0.1, seed=k)
-        atoms.info.clear()
-        made.append(atoms)
-    made.append(molecule("H2O"))
-    for atoms in made:
-        atoms.calc = EMT()
-        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-        if atoms.pbc.all():
-            results["stress"] = atoms.get_stress()
-        atoms.calc = SinglePointCalculator(atoms, **results)
-    return made
-
-
-def assert_same(frame: Frame, atoms: Atoms, tolerance: float = 1e-7) -> None:
-    expected = frame_from_atoms(atoms)
-    np.testing.assert_array_equal(frame.numbers, expected.numbers)
-    np.testing.assert_array_equal(frame.pbc, expected.pbc)
-    for name in ("positions", "cell", "energy", "forces", "stress", "atomic_energies", "magmoms"):
-        value, wanted = getattr(frame, name), getattr(expected, name)
-        assert (value is None) == (wanted is None), name
-        if wanted is not None:
-            np.testing.assert_allclose(value, wanted, atol=tolerance, err_msg=name)
-
-
-def test_atoms_of_a_frame_make_the_same_frame(structures):
+def test_atoms_of_a_frame_make_the_same_frame(structures, assert_same):
     for atoms in structures:
         frame = frame_from_atoms(atoms, kind="rattled", material="m")
         again = atoms_from_frame(frame)
@@ -67,7 +35,7 @@ def test_atoms_of_a_frame_make_the_same_frame(structures):
 
 
 @pytest.mark.parametrize("packing", ["", ".gz", ".bz2", ".xz"])
-def test_extxyz_is_read_as_ase_reads_it(structures, tmp_path, packing):
+def test_extxyz_is_read_as_ase_reads_it(structures, tmp_path, packing, assert_same):
     plain = tmp_path / "frames.extxyz"
     write(plain, structures)
     path = plain.with_name(plain.name + packing)
@@ -79,7 +47,7 @@ def test_extxyz_is_read_as_ase_reads_it(structures, tmp_path, packing):
         assert_same(frame, atoms, 1e-12)
 
 
-def test_keys_of_other_programs_are_found_and_virial_becomes_stress(structures, tmp_path):
+def test_keys_of_other_programs_are_found_and_virial_becomes_stress(structures, tmp_path, assert_same):
     atoms = structures[1].copy()
     results = structures[1].calc.results
     volume = atoms.get_volume()
@@ -223,7 +191,7 @@ def test_without_ijson_the_extra_is_named(tmp_path, monkeypatch):
         list(read_frames(tmp_path / "a.json"))
 
 
-def test_ase_database_with_results_or_own_keys(structures, tmp_path):
+def test_ase_database_with_results_or_own_keys(structures, tmp_path, assert_same):
     atoms = structures[1]
     results = atoms.calc.results
     for suffix in ("db", "json"):
@@ -241,7 +209,7 @@ def test_ase_database_with_results_or_own_keys(structures, tmp_path):
         assert frames[2].energy is None
 
 
-def test_trajectory_and_other_formats_of_ase(structures, tmp_path):
+def test_trajectory_and_other_formats_of_ase(structures, tmp_path, assert_same):
     with Trajectory(tmp_path / "a.traj", "w") as trajectory:
         for atoms in structures:
             trajectory.write(atoms)
@@ -252,7 +220,7 @@ def test_trajectory_and_other_formats_of_ase(structures, tmp_path):
     assert_same(frame, structures[0].copy(), 1e-6)
 
 
-def test_a_store_gives_back_its_frames(structures, tmp_path):
+def test_a_store_gives_back_its_frames(structures, tmp_path, assert_same):
     frames = [frame_from_atoms(atoms, kind="k", material=f"m{k}") for k, atoms in enumerate(structures)]
     store = write_store(tmp_path / "store", frames, 5.0)
     for frame, atoms in zip(read_frames(tmp_path / "store"), structures, strict=True):
@@ -261,178 +229,6 @@ def test_a_store_gives_back_its_frames(structures, tmp_path):
     for k in (-1, 4):
         with pytest.raises(IndexError, match="frames 0 to 3"):
             store.frame(k)
-
-
-def structure_dict(atoms: Atoms) -> dict:
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    return AseAtomsAdaptor.get_structure(atoms).as_dict()
-
-
-def mptrj(structures: list[Atoms]) -> dict:
-    """The layout of MPtrj: stress in kbar, positive under pressure."""
-    frames = {}
-    for k, atoms in enumerate(structures):
-        xx, yy, zz, yz, xz, xy = -atoms.calc.results["stress"] / KBAR
-        frames[f"mp-1-0-{k}"] = {
-            "structure": structure_dict(atoms.copy()),
-            "uncorrected_total_energy": atoms.calc.results["energy"],
-            "corrected_total_energy": atoms.calc.results["energy"] - 1,
-            "energy": atoms.calc.results["energy"] - 2,
-            "force": atoms.calc.results["forces"].tolist(),
-            "stress": [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]],
-            "magmom": [0.5] * len(atoms),
-            "bandgap": 0.0,
-        }
-    return {"mp-1": frames, "mp-2": {"mp-2-0-0": {**frames["mp-1-0-0"], "stress": None, "magmom": None, "force": None}}}
-
-
-@pytest.mark.parametrize("packing", [False, True])
-def test_mptrj_layout(structures, tmp_path, packing):
-    pytest.importorskip("pymatgen")
-    content = json.dumps(mptrj(structures[:2])).encode()
-    path = tmp_path / ("MPtrj.json.gz" if packing else "MPtrj.json")
-    path.write_bytes(gzip.compress(content) if packing else content)
-    options = ReadOptions()
-    frames = list(read_frames(path, options=options))
-    for frame, atoms in zip(frames[:2], structures[:2], strict=True):
-        assert frame.material == "mp-1"
-        np.testing.assert_allclose(frame.magmoms, 0.5)
-        wanted = atoms.copy()
-        wanted.calc = SinglePointCalculator(wanted, **atoms.calc.results, magmoms=np.full(len(atoms), 0.5))
-        assert_same(frame, wanted, 1e-6)
-    assert frames[2].material == "mp-2" and frames[2].stress is frames[2].forces is frames[2].magmoms is None
-    assert options.found["stress", "stress", "-kbar"] == 2
-    corrected = next(read_frames(path, options=ReadOptions(energy="corrected_total_energy")))
-    assert corrected.energy == pytest.approx(frames[0].energy - 1)
-    with pytest.raises(ValueError, match="must be one of uncorrected_total_energy"):
-        next(read_frames(path, options=ReadOptions(energy="free")))
-
-
-def test_broken_mptrj_frames_are_named(structures, tmp_path):
-    pytest.importorskip("pymatgen")
-    content = mptrj(structures[:2])
-    del content["mp-1"]["mp-1-0-0"]["structure"]
-    content["mp-1"]["mp-1-0-1"]["force"] = [[0.0, 0.0]]
-    text = json.dumps(content)
-    (tmp_path / "a.json").write_text(text)
-    entries = list(read_entries_of(tmp_path / "a.json"))
-    assert [(entry.place, entry.frame is None) for entry in entries] == [
-        ("mp-1/mp-1-0-0", True),
-        ("mp-1/mp-1-0-1", True),
-        ("mp-2/mp-2-0-0", False),
-    ]
-    assert "structure" in entries[0].fault and "forces has shape (1, 2)" in entries[1].fault
-    (tmp_path / "a.json").write_text(text[:-20])
-    assert "ends too early" in list(read_entries_of(tmp_path / "a.json"))[-1].fault
-
-
-def test_computed_structure_entries_of_pymatgen(structures, tmp_path):
-    entries_module = pytest.importorskip("pymatgen.entries.computed_entries")
-    from monty.serialization import dumpfn
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    entries = [
-        entries_module.ComputedStructureEntry(
-            AseAtomsAdaptor.get_structure(atoms.copy()),
-            atoms.calc.results["energy"],
-            correction=-3.0,
-            entry_id=f"mp-{k}",
-            data={"material_id": f"mp-{k}"},
-        )
-        for k, atoms in enumerate(structures[:2])
-    ]
-    dumpfn(entries, tmp_path / "list.json")
-    dumpfn(entries, tmp_path / "list.json.gz")
-    dumpfn({"entries": entries}, tmp_path / "dict.json")
-    for name in ("list.json", "list.json.gz", "dict.json"):
-        assert format_of(tmp_path / name) == "entries"
-        frames = list(read_frames(tmp_path / name))
-        for k, (frame, atoms) in enumerate(zip(frames, structures[:2], strict=True)):
-            assert frame.energy == pytest.approx(atoms.calc.results["energy"])  # without the correction
-            assert frame.material == f"mp-{k}" and frame.forces is None
-            np.testing.assert_allclose(frame.positions, atoms.positions, atol=1e-9)
-
-
-def test_entries_with_forces_need_their_unit_named(structures, tmp_path):
-    pytest.importorskip("pymatgen")
-    content = mptrj(structures[:2])["mp-1"]["mp-1-0-1"]
-    item = {"structure": content["structure"], "energy": -1.0, "forces": content["force"], "stress": content["stress"]}
-    (tmp_path / "a.json").write_text(json.dumps([item]))
-    with pytest.raises(ValueError, match="--units stress=-kbar"):
-        list(read_frames(tmp_path / "a.json"))
-    keys = {"forces": "forces", "stress": "stress"}
-    (frame,) = read_frames(tmp_path / "a.json", options=ReadOptions(keys=keys))
-    np.testing.assert_allclose(frame.stress, structures[1].calc.results["stress"], atol=1e-9)
-
-
-VASPRUN = """<?xml version="1.0" encoding="ISO-8859-1"?>
-<modeling>
- <generator><i name="program" type="string">vasp</i><i name="version" type="string">5.4.4</i></generator>
- <incar><i type="int" name="NSW">2</i></incar>
- <kpoints><generation param="Gamma"><v type="int" name="divisions">1 1 1</v></generation>
-  <varray name="kpointlist"><v>0 0 0</v></varray><varray name="weights"><v>1</v></varray></kpoints>
- <parameters><separator name="electronic"><i type="int" name="NELM">{nelm}</i></separator></parameters>
- <atominfo><atoms>2</atoms><types>2</types>
-  <array name="atoms"><dimension dim="1">ion</dimension><field type="string">element</field><set>
-   <rc><c>Na</c><c>1</c></rc><rc><c>Cl</c><c>2</c></rc></set></array>
-  <array name="atomtypes"><dimension dim="1">type</dimension><set>
-   <rc><c>1</c><c>Na</c><c>22.99</c><c>1.0</c><c>PAW_PBE Na</c></rc>
-   <rc><c>1</c><c>Cl</c><c>35.45</c><c>7.0</c><c>PAW_PBE Cl</c></rc></set></array>
- </atominfo>
- <structure name="initialpos">{structure}</structure>
-{steps}
-</modeling>
-"""
-STRUCTURE = """<crystal><varray name="basis"><v>0 2.8 2.8</v><v>2.8 0 2.8</v><v>2.8 2.8 0</v></varray>
-  <i name="volume">43.9</i></crystal><varray name="positions"><v>0 0 0</v><v>0.5 0.5 {z}</v></varray>"""
-STEP = """ <calculation>
-  <scstep><energy><i name="e_fr_energy">-7.0</i><i name="e_wo_entrp">-7</i><i name="e_0_energy">-7</i></energy></scstep>
-  <scstep><energy><i name="e_fr_energy">{free}</i><i name="e_0_energy">{zero}</i></energy></scstep>
-  <structure>{structure}</structure>
-  <varray name="forces"><v>0.1 0 {f}</v><v>-0.1 0 -0.2</v></varray>
-  <varray name="stress"><v>10 1 2</v><v>1 20 3</v><v>2 3 30</v></varray>
-  <energy><i name="e_fr_energy">{free}</i><i name="e_wo_entrp">9</i><i name="e_0_energy">{wrong}</i></energy>
- </calculation>"""
-
-
-def vasprun(nelm: int = 60, force: str = "0.2") -> str:
-    """Two ionic steps; as VASP 5 has it, the last energy behind a step is not the one of zero smearing."""
-    steps = []
-    for z, free, zero in ((0.5, -8.0, -7.9), (0.51, -8.5, -8.4)):
-        structure = STRUCTURE.format(z=z)
-        steps.append(STEP.format(structure=structure, free=free, zero=zero, wrong=-99.0, f=force))
-    return VASPRUN.format(nelm=nelm, structure=STRUCTURE.format(z=0.5), steps="\n".join(steps))
-
-
-@pytest.mark.parametrize("packing", [False, True])
-def test_vasprun_steps_as_ase_reads_them(tmp_path, packing):
-    (tmp_path / "vasprun.xml").write_text(vasprun())
-    path = tmp_path / "vasprun.xml"
-    if packing:
-        path = tmp_path / "run_vasprun.xml.gz"
-        path.write_bytes(gzip.compress(vasprun().encode()))
-    frames = list(read_frames(path))
-    assert [frame.energy for frame in frames] == pytest.approx([-7.9, -8.4])
-    np.testing.assert_allclose(frames[0].stress, -np.array([10, 20, 30, 3, 2, 1]) * KBAR)
-    for frame, atoms in zip(frames, read(tmp_path / "vasprun.xml", ":", format="vasp-xml"), strict=True):
-        np.testing.assert_allclose(frame.forces, atoms.calc.results["forces"])
-        np.testing.assert_allclose(frame.stress, atoms.calc.results["stress"], rtol=1e-6)
-        np.testing.assert_allclose(frame.positions, atoms.positions)
-        assert frame.energy == pytest.approx(atoms.calc.results["energy"])
-        np.testing.assert_array_equal(frame.numbers, [11, 17])
-
-
-def test_vasprun_faults(tmp_path):
-    path = tmp_path / "vasprun.xml"
-    path.write_text(vasprun(nelm=2))
-    assert all("NELM = 2" in entry.fault for entry in read_entries_of(path))
-    path.write_text(vasprun(force="******"))
-    assert all("forces" in entry.fault for entry in read_entries_of(path))
-    text = vasprun()
-    path.write_text(text[: text.rindex('<varray name="forces">')])
-    entries = list(read_entries_of(path))
-    assert [entry.frame is None for entry in entries] == [False, True] and "cut short" in entries[1].fault
 
 
 def test_unusable_files_are_refused_in_words(tmp_path):
