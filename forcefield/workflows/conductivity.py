@@ -191,11 +191,7 @@ def thermal_conductivity(
     phonon3 = _cubic(start, engine, options, harmonic, store, callback)
     if callback is not None:
         callback("scattering")
-    temperatures = np.arange(t_min, t_max + 0.5 * t_step, t_step)
-    phonon3.mesh_numbers = mesh_length
-    phonon3.init_phph_interaction()
-    phonon3.run_thermal_conductivity(temperatures=temperatures)
-    conductivity = np.array(phonon3.thermal_conductivity.kappa)[0]
+    temperatures, conductivity = _scatter(phonon3, options)
     free = not np.all(np.abs(conductivity) < LARGEST)
     if free:
         notes.append("some modes are not scattered at all; take a longer supercell or a denser mesh")
@@ -211,6 +207,15 @@ def thermal_conductivity(
         supercell_atoms=len(phonon3.supercell),
         options=options,
     )
+
+
+def _scatter(phonon3: Any, options: ConductivityOptions) -> tuple[Array, Array]:
+    """Temperatures (K) and the conductivity at each, (temperatures, 6) in W/m/K."""
+    temperatures = np.arange(options.t_min, options.t_max + 0.5 * options.t_step, options.t_step)
+    phonon3.mesh_numbers = options.mesh_length
+    phonon3.init_phph_interaction()
+    phonon3.run_thermal_conductivity(temperatures=temperatures)
+    return temperatures, np.array(phonon3.thermal_conductivity.kappa)[0]
 
 
 def _cubic(
