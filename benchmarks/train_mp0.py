@@ -53,8 +53,8 @@ ABOUT = About(
         "and, labelled by the same teacher, 21,116 dimers, G2 molecules and pieces of crystals in vacuum (dimers with "
         "forces only) and, from minute 129.5 on, 12,482 more slabs and vacancies of 6,788 of the crystals. The "
         "learning rate was changed by hand while it ran: 3e-3 to minute 18, then 1.4e-3 falling to 1.5e-4 at "
-        "minute 78, 9e-4 falling to zero at minute 93.5, then 1e-3 with a fall to zero in the last 24 minutes; the settings below "
-        "name the values of the script instead"
+        "minute 78, 9e-4 falling to zero at minute 93.5, then 1e-3 with a fall to zero in the last 24 minutes; the "
+        "settings below name the values of the script instead"
     ),
     validation=(
         "6,495 frames (71,145 atoms) of 958 materials that do not occur in training. They were looked at during the "
