@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import ase
 import numpy as np
@@ -16,17 +17,26 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from forcefield.compiled import CompiledPotential
+from forcefield.confidence import Confidence, TrainingDomain
+from forcefield.confidence_files import load_domain, why_no_domain
 from forcefield.derivatives import evaluate, hessian
 from forcefield.graph import Graph, graph_from_atoms
-from forcefield.models import load_model
+from forcefield.models import load_model, model_folder
 from forcefield.neighbours import SkinList
 from forcefield.structures import check_structure, close_contacts, overlap_message
+
+if TYPE_CHECKING:
+    from forcefield.tasks.calculator import PropertySet
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class OverlapWarning(UserWarning):
     """Atoms are closer than half the sum of their covalent radii."""
+
+
+class OutsideDataWarning(UserWarning):
+    """Atoms are in environments that the training data of the model do not cover."""
 
 
 class GNNCalculator(Calculator):
@@ -47,6 +57,12 @@ class GNNCalculator(Calculator):
         compile: let PyTorch compile the network at the first call (`forcefield.compiled`): twice as fast from then on,
             most of all for small structures; needs a C++ compiler and from half a minute to minutes.
         check_overlaps: warn once (`OverlapWarning`) when atoms are closer than half the sum of covalent radii.
+        confidence: look at a structure whenever its neighbour list is built anew, and warn once (`OutsideDataWarning`)
+            when atoms are outside the training data, for a model that has confidence data; `get_confidence` works
+            either way.
+
+        properties: folders of property models (`forcefield.tasks`), each computed when its result is asked for, such as
+            ``magmoms`` or ``charges``.
 
     Raises:
         ModelError: the model is missing or damaged.
@@ -66,6 +82,8 @@ class GNNCalculator(Calculator):
         skin: float = 0.5,
         compile: bool = False,
         check_overlaps: bool = True,
+        confidence: bool = True,
+        properties: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
@@ -73,19 +91,30 @@ class GNNCalculator(Calculator):
         if not (np.isfinite(skin) and skin >= 0):
             raise ValueError(f"skin is {skin!r} but must be a length in Å, 0 or larger")
         self._device = resolve_device(device)
-        self.model = load_model(model, device=self._device, dtype=DTYPES[dtype])
+        self._folder = model_folder(model)
+        self.model = load_model(self._folder, device=self._device, dtype=DTYPES[dtype])
+        self._domain: TrainingDomain | None = None
+        self._watches_domain = confidence
         self._dtype, self._skin, self._check_overlaps = dtype, float(skin), check_overlaps
         self._compile = compile
+        self._properties: PropertySet | None = None
+        if properties:
+            from forcefield.tasks.calculator import PropertySet
+
+            self._properties = PropertySet(properties, device=self._device, dtype=DTYPES[dtype])
+            self.implemented_properties = [*self.implemented_properties, *self._properties.names]
         self._reset_cache()
 
     def _reset_cache(self) -> None:
         self._neighbours = SkinList(self.model.potential.cutoff, self._skin)
         self._compiled = CompiledPotential(self.model.potential) if self._compile else None
         self._lock = threading.RLock()
-        self._overlap_warned = False
+        self._overlap_warned = self._domain_warned = False
 
     def __getstate__(self) -> dict[str, Any]:
-        transient = ("_neighbours", "_compiled", "_lock", "_overlap_warned")
+        if self.has_confidence:
+            self._trained_domain()  # so that it goes along
+        transient = ("_neighbours", "_compiled", "_lock", "_overlap_warned", "_domain_warned")
         return {name: value for name, value in self.__dict__.items() if name not in transient}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -144,9 +173,14 @@ class GNNCalculator(Calculator):
         super().calculate(atoms, properties or ["energy"], system_changes)
         self.results = {}
         structure = self._structure(None)
+        builds = self._neighbours.builds
         graph = self.graph(structure)
         self._warn_of_overlaps(structure, graph)
-        prediction = evaluate(self.model.potential, graph.to(self._device), compiled=self._compiled)
+        new = "numbers" in system_changes or self._neighbours.builds > builds
+        looking = new and self._watches_domain and self.has_confidence
+        descriptors = looking and self._compiled is None
+        on_device = graph.to(self._device)
+        prediction = evaluate(self.model.potential, on_device, compiled=self._compiled, descriptors=descriptors)
         energy = float(prediction.energy[0])
         if not np.isfinite(energy):
             raise ValueError(
@@ -162,6 +196,10 @@ class GNNCalculator(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
         elif properties and "stress" in properties:
             self._refuse_stress(structure)
+        if self._properties is not None:
+            self.results.update(self._properties.results(structure, properties or ()))
+        if looking:
+            self._warn_outside(self._judge(on_device, prediction.descriptors, self.results["forces"]))
 
     def graph(self, atoms: ase.Atoms) -> Graph:
         """The neighbour graph of ``atoms`` at the model's cutoff, through the Verlet list."""
@@ -198,6 +236,52 @@ class GNNCalculator(Calculator):
             descriptors = evaluate(self.model.potential, graph, descriptors=True).descriptors
             assert descriptors is not None
             return descriptors.double().cpu().numpy()
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether the model has confidence data, so that `get_confidence` works."""
+        return self._domain is not None or self._no_domain() is None
+
+    @torch.inference_mode(False)
+    def get_confidence(self, atoms: ase.Atoms | None = None) -> Confidence:
+        """How far each atom is from the training data, and the force error to expect; see `forcefield.confidence`.
+
+        Forces are those of the last calculation where it was of the same structure.
+
+        Raises:
+            ValueError: the model has no confidence data.
+            ModelError: they are damaged.
+        """
+        with self._lock:
+            structure = self._structure(atoms)
+            self._trained_domain()
+            graph = self.graph(structure).to(self._device)
+            if "forces" in self.results and not self.check_state(structure):
+                return self._judge(graph, None, self.results["forces"])
+            found = evaluate(self.model.potential, graph, descriptors=True)
+            return self._judge(graph, found.descriptors, found.forces.cpu().numpy())
+
+    def _judge(self, graph: Graph, descriptors: torch.Tensor | None, forces: NDArray[np.float64]) -> Confidence:
+        if descriptors is None:
+            with torch.no_grad():
+                descriptors, _ = self.model.potential.describe(graph, graph.edge_vectors())
+        return self._trained_domain().judge(graph, descriptors, forces)
+
+    def _trained_domain(self) -> TrainingDomain:
+        if self._domain is None:
+            reason = self._no_domain()
+            if reason is not None:
+                raise ValueError(reason)
+            self._domain = load_domain(self._folder)
+        return self._domain
+
+    def _no_domain(self) -> str | None:
+        return why_no_domain(self._folder, weights=self.model.config["sha256"])
+
+    def _warn_outside(self, found: Confidence) -> None:
+        if found.is_far and not self._domain_warned:
+            self._domain_warned = True
+            warnings.warn(found.message(), OutsideDataWarning, stacklevel=3)
 
     def _given(self, atoms: ase.Atoms | None) -> ase.Atoms:
         structure = self.atoms if atoms is None else atoms

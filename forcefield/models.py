@@ -41,6 +41,17 @@ NEEDED = (
     "sha256",
 )
 """What a config must have for the potential to be rebuilt."""
+NEEDED_PROPERTY = (
+    "property",
+    "network",
+    "hyperparameters",
+    "cutoff",
+    "max_neighbours",
+    "channels",
+    "elements",
+    "sha256",
+)
+"""What the config of a property model (`forcefield.tasks`) must have; its ``task`` is "property"."""
 UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Format version -> function that turns a config of that version into one of the next."""
 
@@ -73,7 +84,7 @@ def models_folder() -> Path:
 
 def list_models() -> list[dict[str, Any]]:
     """The ``config.json`` of every shipped model, with its ``name`` and ``default``, the default first."""
-    found = [{"default": False, **_read_config(folder), "name": folder.name} for folder in _installed()]
+    found = [{"default": False, **read_config(folder), "name": folder.name} for folder in _installed()]
     return sorted(found, key=lambda model: not model["default"])
 
 
@@ -83,7 +94,7 @@ def default_name() -> str:
     Raises:
         ModelError: no model is installed.
     """
-    names = [folder.name for folder in _installed() if _read_config(folder).get("default", False)]
+    names = [folder.name for folder in _installed() if read_config(folder).get("default", False)]
     if not names:
         raise ModelError(f"no default model in {models_folder()}; reinstall the package or give the path of a model")
     return names[0]
@@ -140,6 +151,7 @@ def save_model(
     config = {
         "format": FORMAT,
         "package_version": __version__,
+        "task": "potential",
         "network": network,
         "hyperparameters": {**_defaults(network), **hyperparameters},
         "cutoff": potential.cutoff,
@@ -153,8 +165,8 @@ def save_model(
         "sha256": hashlib.sha256(weights).hexdigest(),
         **about,
     }
-    _write(folder / WEIGHTS, weights)
-    _write(folder / CONFIG, (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode())
+    write_file(folder / WEIGHTS, weights)
+    write_config(folder, config)
     return folder
 
 
@@ -176,8 +188,13 @@ def load_model(
         ModelError: the model is missing, damaged (the checksum does not fit), or of a newer format.
     """
     folder = model_folder(name_or_path)
-    config = _read_config(folder)
-    weights = _read_weights(folder, config)
+    config = read_config(folder)
+    if config.get("task", "potential") != "potential":
+        raise ModelError(
+            f"{folder} is a model of {config['property'].get('key')!r}, not a potential; give it to "
+            "forcefield.predict(structures, model=...) or GNNCalculator(properties=[...])"
+        )
+    weights = read_weights(folder, config)
     elements = [chemical_symbols.index(symbol) for symbol in config["elements"]]
     with torch.device("meta"):
         network = build_network(config["network"], elements, **config["hyperparameters"])
@@ -199,7 +216,12 @@ def load_model(
     return Model(folder.name, potential.with_dtype(dtype).to(device).eval(), config)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checked ``config.json`` of a model folder, brought up to date.
+
+    Raises:
+        ModelError: it cannot be read, is of a newer format, or lacks something.
+    """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         version = int(config["format"])
@@ -214,13 +236,19 @@ def _read_config(folder: Path) -> dict[str, Any]:
         if old not in UPDATES:
             raise ModelError(f"{folder} has model format {old}, which this version of the package no longer reads")
         config = UPDATES[old](config)
-    missing = [name for name in NEEDED if name not in config]
+    needed = NEEDED if config.get("task", "potential") == "potential" else NEEDED_PROPERTY
+    missing = [name for name in needed if name not in config]
     if missing:
         raise ModelError(f"{folder / CONFIG} lacks {', '.join(missing)}; it is no complete model configuration")
     return config
 
 
-def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights of a model folder, their checksum compared with the config's.
+
+    Raises:
+        ModelError: they are missing or damaged.
+    """
     try:
         content = (folder / WEIGHTS).read_bytes()
     except OSError as error:
@@ -248,7 +276,13 @@ def _by_number(energies: Mapping[str, float]) -> dict[int, float]:
     return {chemical_symbols.index(symbol): float(energy) for symbol, energy in energies.items()}
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write ``config.json`` atomically."""
+    write_file(folder / CONFIG, (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace a file atomically."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
     os.replace(partial, path)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from forcefield.calculator import DTYPES, resolve_device
 from forcefield.derivatives import Prediction, evaluate
 from forcefield.graph import Graph, collate, graph_from_atoms
-from forcefield.models import CONFIG, Model, load_model, model_folder
+from forcefield.models import CONFIG, Model, load_model, model_folder, read_config
 from forcefield.structures import as_atoms, check_structure
 
 
@@ -80,14 +80,15 @@ def predict(
 
     Args:
         structures: an ``ase.Atoms``, a pymatgen ``Structure`` or ``Molecule``, or a list of them.
-        model: "default", the name of a shipped model, or the path of a model folder.
+        model: "default", the name of a shipped model, or the path of a model folder, of a potential or a property.
         device: "auto", "cpu", "cuda", ...
         dtype: precision of the network, "float32" or "float64".
         max_edges: size of a batch in neighbour pairs; memory grows with it.
         progress: called with (structures done, structures in all).
 
     Returns:
-        One prediction, or a list of them in the order of the structures.
+        One prediction, or a list of them in the order of the structures. A property model (`forcefield.tasks`) gives
+        its values instead: a number or tensor of the structure, an array (atoms, ...), or `EdgeValues`.
 
     Raises:
         ValueError: a structure is unusable (empty, not finite, an unknown element, ...); nothing is computed then.
@@ -99,8 +100,12 @@ def predict(
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r} but must be one of {sorted(DTYPES)}")
     folder = model_folder(model).resolve()
-    loaded = _load(folder, (folder / CONFIG).stat().st_mtime_ns, target, dtype)
-    atoms = [_checked(k, structure, loaded, single) for k, structure in enumerate(given)]
+    changed = (folder / CONFIG).stat().st_mtime_ns
+    if _is_property(folder, changed):
+        values = _predict_property(folder, changed, target, dtype, given, single, max_edges, progress)
+        return values[0] if single else values
+    loaded = _load(folder, changed, target, dtype)
+    atoms = [_checked(k, structure, loaded.potential.elements, single) for k, structure in enumerate(given)]
     results: list[StructurePrediction] = []
     for batch in _batches(atoms, loaded.potential.cutoff, max_edges):
         results += _split(evaluate(loaded.potential, collate(batch).to(target)), batch)
@@ -115,10 +120,40 @@ def _load(folder: Path, changed: int, device: torch.device, dtype: str) -> Model
     return load_model(folder, device=device, dtype=DTYPES[dtype])
 
 
-def _checked(index: int, structure: Any, model: Model, single: bool) -> ase.Atoms:
+@lru_cache(maxsize=16)
+def _is_property(folder: Path, changed: int) -> bool:
+    return read_config(folder).get("task", "potential") == "property"
+
+
+@lru_cache(maxsize=4)
+def _load_property(folder: Path, changed: int, device: torch.device, dtype: str) -> Any:
+    from forcefield.tasks.storage import load_property
+
+    return load_property(folder, device=device, dtype=DTYPES[dtype]).model
+
+
+def _predict_property(
+    folder: Path,
+    changed: int,
+    device: torch.device,
+    dtype: str,
+    given: list[Any],
+    single: bool,
+    max_edges: int,
+    progress: Callable[[int, int], None] | None,
+) -> Any:
+    """Values of a property model, a list; see `forcefield.tasks.prediction.predict_property`."""
+    from forcefield.tasks.prediction import predict_property
+
+    model = _load_property(folder, changed, device, dtype)
+    atoms = [_checked(k, structure, model.elements, single) for k, structure in enumerate(given)]
+    return predict_property(model, atoms, device=device, max_edges=max_edges, progress=progress)
+
+
+def _checked(index: int, structure: Any, elements: Iterable[int], single: bool) -> ase.Atoms:
     try:
         atoms = as_atoms(structure)
-        check_structure(atoms, model.potential.elements)
+        check_structure(atoms, elements)
     except (TypeError, ValueError) as error:
         if single:
             raise

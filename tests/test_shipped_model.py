@@ -143,6 +143,7 @@ def test_card_says_what_the_config_says(name):
 def test_folder_holds_the_model_and_nothing_else(name):
     folder = model_folder(name)
     needed, samples = {"README.md", "config.json", "weights.safetensors"}, {"replay.npz", "validation_sample.npz"}
+    samples |= {"confidence.json", "confidence.safetensors"}
     assert needed <= {path.name for path in folder.iterdir()} <= needed | samples
     assert sum(path.stat().st_size for path in folder.iterdir()) < 10e6
     weights = load_file(folder / "weights.safetensors")

@@ -12,6 +12,7 @@ import typer
 
 from forcefield.cli.analyse import analyse
 from forcefield.cli.anharmonic import conductivity, gruneisen, qha
+from forcefield.cli.confidence import confidence
 from forcefield.cli.data import app as data
 from forcefield.cli.defects import defects
 from forcefield.cli.elastic import elastic
@@ -56,6 +57,7 @@ app.command()(defects)
 app.command()(energetics)
 app.command()(run)
 app.command()(evaluate)
+app.command()(confidence)
 app.command()(models)
 app.command()(selftest)
 app.add_typer(data, name="data")

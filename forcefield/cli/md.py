@@ -46,6 +46,9 @@ def md(
     temperature_limit: Annotated[float | None, typer.Option(help="Temperature at which to stop (K).")] = None,
     drift_limit: Annotated[float, typer.Option(help="Largest drift of energy (meV/atom/ps).")] = 5.0,
     distance_limit: Annotated[float, typer.Option(help="Growth at which an atom counts as leaving (Å).")] = 20.0,
+    outside_data: Annotated[
+        str, typer.Option(help="Where atoms stay outside the model's training data: stop, warn or ignore.")
+    ] = "stop",
     plots: Plots = True,
     *,
     folder: FolderOptions,
@@ -68,7 +71,7 @@ def md(
             **{"barostat_time": barostat_time, "velocities": velocities, "seed": seed, "log_interval": log_interval},
             **{"frame_interval": frame_interval, "checkpoint_interval": checkpoint_interval},
             **{"trajectory_format": trajectory_format, "temperature_limit": temperature_limit},
-            **{"drift_limit": drift_limit, "distance_limit": distance_limit},
+            **{"drift_limit": drift_limit, "distance_limit": distance_limit, "outside_data": outside_data},
         }
         options = MDOptions(**given)
         settings = options.to_dict()

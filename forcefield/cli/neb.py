@@ -18,6 +18,7 @@ from forcefield.cli.options import (
     FolderOptions,
     OutputDir,
     Plots,
+    Resume,
 )
 from forcefield.cli.report import (
     INTERRUPTED,
@@ -39,6 +40,7 @@ COLUMNS = ("forward\neV", "reverse\neV", "reaction\neV", "images", "steps", "max
 SADDLE_COLUMNS = ("barrier\neV", "curvature\neV/Å²", "steps", "max force\neV/Å")
 PATH = "path.extxyz"
 SADDLE = "saddle.extxyz"
+BAND = "band.json"
 
 
 @expand_groups
@@ -58,6 +60,7 @@ def neb(
     steps: Annotated[int, typer.Option(help="Most steps.")] = 500,
     spring: Annotated[float, typer.Option(help="Stiffness of the springs (eV/Å²).")] = 0.5,
     output_dir: OutputDir = None,
+    resume: Resume = False,
     plots: Plots = True,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -66,13 +69,14 @@ def neb(
 ) -> None:
     """Find the path of least energy between two structures, and the barrier on it.
 
-    The folder gets path.extxyz, saddle.extxyz, barrier.png and result.json. A model runs in float64 unless --dtype says
-    otherwise. The status is 0 where a barrier was found, 1 where not (the verdict says why), 2 for wrong usage and 130
-    after Ctrl-C.
+    The folder gets path.extxyz, saddle.extxyz, barrier.png and result.json, and at every step band.json, from which
+    --resume goes on (with more --steps, if need be). A model runs in float64 unless --dtype says otherwise. The status
+    is 0 where a barrier was found, 1 where not (the verdict says why), 2 for wrong usage and 130 after Ctrl-C.
     """
     root = output_dir or Path("neb")
     with one_line_errors(debug=debug):
         from forcefield.cli.io import prepare_folder
+        from forcefield.workflows.barrier_checkpoint import BandCheckpoint
         from forcefield.workflows.barrier_setup import NEBOptions
 
         settings: dict[str, Any] = {
@@ -85,6 +89,8 @@ def neb(
         choice = choice.with_precision("float64")
         engine = choice.load()
         prepare_folder(root)
+        checkpoint = BandCheckpoint(root / BAND, resume=resume, about={"calculator": choice.name})
+    options["checkpoint"] = checkpoint
     record = _find_path(ends, engine, options, root, plots=plots, debug=debug)
     record = {"initial": str(initial), "final": str(final), "calculator": choice.name, **record}
     with one_line_errors(debug=debug):

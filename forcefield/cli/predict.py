@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NUMERIC = ("atoms", "energy\neV", "energy\neV/atom", "max force\neV/Å", "pressure\nGPa")
 COLUMNS = ("structure", "formula", *NUMERIC)
+CONFIDENCE = ("training data", "force error\neV/Å")
 OUTPUT_SUFFIXES = (".extxyz", ".xyz", ".traj", ".json")
 
 
@@ -47,7 +48,8 @@ def predict(
 ) -> None:
     """Compute energy, forces and stress of structures as they are.
 
-    The table shows the largest force and the pressure (minus a third of the trace of the stress). All forces (eV/Å) and
+    The table shows the largest force, the pressure (minus a third of the trace of the stress), and for a model that has
+    the data whether the structure is inside its training data and the mean force error to expect. All forces (eV/Å) and
     stress components (GPa, Voigt order xx yy zz yz xz xy) are in the JSON; structure files hold the stress in eV/Å³.
     The status is 0 where all structures were computed, 1 where one failed, 2 for wrong usage and 130 after Ctrl-C.
     """
@@ -64,7 +66,7 @@ def predict(
     if as_json:
         print_json(batch.records)
     else:
-        print_table(COLUMNS, batch.rows, numeric=NUMERIC)
+        print_table(batch.columns, batch.rows, numeric=(*NUMERIC, CONFIDENCE[1]))
         print_summary(f"{len(batch.rows) - len(batch.failures)} of {len(batch.rows)} computed", batch.failures)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -123,6 +125,8 @@ class Batch:
         self.writer = writer
         self.rows: list[Sequence[str]] = []
         self.records: list[dict[str, Any]] = []
+        self.judges: bool = getattr(engine, "has_confidence", False)
+        self.columns = (*COLUMNS, *CONFIDENCE) if self.judges else COLUMNS
         self.failures: list[str] = []
 
     def process(self, frame: Frame, progress: ProgressLine) -> str:
@@ -131,6 +135,11 @@ class Batch:
         atoms = compute(frame.atoms, self.engine)
         self.writer.add(atoms)
         record = {"source": str(frame.path), "frame": frame.number, **describe(atoms)}
+        cells: list[str] = []
+        if self.judges:
+            confidence = self.engine.get_confidence(frame.atoms).to_dict()
+            record["confidence"] = confidence
+            cells = [confidence["verdict"], format_number(confidence["mean_force_error"], 3)]
         self.records.append(record)
         self.rows.append(
             [
@@ -141,6 +150,7 @@ class Batch:
                 format_number(record["energy_per_atom"], 4),
                 format_number(record["max_force"], 4),
                 format_number(record["pressure"], 3),
+                *cells,
             ]
         )
         return f"{frame.label}: {record['energy_per_atom']:.4f} eV/atom"
@@ -148,7 +158,7 @@ class Batch:
     def refuse(self, label: str, message: str) -> None:
         """Note that a file or structure failed."""
         self.failures.append(f"{label}: {message}")
-        self.rows.append([label, "failed", *["-"] * (len(COLUMNS) - 2)])
+        self.rows.append([label, "failed", *["-"] * (len(self.columns) - 2)])
         self.records.append({"source": label, "error": message})
 
 

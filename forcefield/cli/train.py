@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,7 +43,7 @@ def train(
     example: Annotated[bool, typer.Option("--example", help="Print a configuration with comments, and end.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Train a potential and leave a model folder with its card.
+    """Train a potential, or with `task:` in CONFIG a model of another property; leave a model folder with its card.
 
     Killed at any moment, the same command goes on from the last checkpoint. The output folder gets checkpoint.pt,
     log.jsonl, train.csv, validation.csv, plots, and at the end model/. Several processes or GPUs:
@@ -58,20 +58,35 @@ def train(
             return
         if config is None:
             fail("no CONFIG; `forcefield train --example > config.yaml` makes one to start with.")
-        from forcefield.train.config_file import read_config
-        from forcefield.train.finish import train_to_model
-
-        settings = read_config(config, set_entries or ())
+        settings, work = run_of(config, set_entries or ())
         if device is not None:
             settings = settings.model_copy(update={"device": device})
         if resume and not any((settings.output / name).is_file() for name in ("checkpoint.pt", "previous.pt")):
             fail(f"--resume, but {settings.output} has no checkpoint.")
         try:
             with ProgressBar(quiet=os.environ.get("RANK", "0") != "0") as bar:
-                train_to_model(settings, watcher=bar, restart=resume is False)
+                work(settings, watcher=bar, restart=resume is False)
         except KeyboardInterrupt:
             typer.echo(f"stopped; the same command goes on from the last checkpoint in {settings.output}", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+
+def run_of(config: Path, set_entries: Sequence[str]) -> tuple[Any, Callable[..., Any]]:
+    """Settings of a potential or, if the configuration has a task, of a property; and what trains with them.
+
+    Raises:
+        ValueError: the configuration cannot be read, or is wrong.
+    """
+    from forcefield.train.config_file import read_config, read_mapping
+
+    if "task" in read_mapping(config):
+        from forcefield.tasks.config import read_property_config
+        from forcefield.tasks.finish import train_property
+
+        return read_property_config(config, set_entries), train_property
+    from forcefield.train.finish import train_to_model
+
+    return read_config(config, set_entries), train_to_model
 
 
 @contextmanager
@@ -146,6 +161,8 @@ def describe(entry: Mapping[str, Any]) -> str:
         value = entry.get(name, entry.get(f"{name}_mae"))
         if value is not None:
             parts.append(f"{title} {factor * value:.3g} {unit}")
+    if "mae" in entry:
+        parts.append(f"MAE {entry['mae']:.4g}")
     if "hessian" in entry:
         parts.append(f"Hessian {entry['hessian']:.3g} eV/Å^2")
     if entry.get("skipped"):

@@ -6,12 +6,34 @@ from typing import Any
 
 from torch import nn
 
+from forcefield.networks.allegro import Allegro
+from forcefield.networks.cgcnn import CGCNN
 from forcefield.networks.density import DensityNetwork
+from forcefield.networks.dimenet import DimeNet
+from forcefield.networks.gcn import GCN
+from forcefield.networks.m3gnet import M3GNet
 from forcefield.networks.mace import MACE
+from forcefield.networks.megnet import MEGNet
+from forcefield.networks.mpnn import MPNN
 from forcefield.networks.nequip import NequIP
+from forcefield.networks.painn import PaiNN
+from forcefield.networks.schnet import SchNet
+from forcefield.networks.tensornet import TensorNet
+from forcefield.networks.transformer import EquivariantTransformer
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "density": DensityNetwork,
+    "gcn": GCN,
+    "mpnn": MPNN,
+    "cgcnn": CGCNN,
+    "schnet": SchNet,
+    "megnet": MEGNet,
+    "dimenet": DimeNet,
+    "painn": PaiNN,
+    "m3gnet": M3GNet,
+    "tensornet": TensorNet,
+    "allegro": Allegro,
+    "transformer": EquivariantTransformer,
     "nequip": NequIP,
     "mace": MACE,
 }

@@ -49,13 +49,15 @@ class RMSNorm(nn.Module):
 
     Args:
         channels: channels of degree 0, 1, ...
+        floor: added to the mean square, which keeps the norm smooth where all features are small.
 
     References:
         The layer norm of Nequix: Koker, Kotak, Smidt, arXiv:2508.16067.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], *, floor: float = 1e-12) -> None:
         super().__init__()
+        self.floor = floor
         typical = math.sqrt(sum(c / (2 * l + 1) for l, c in enumerate(channels)) / len(channels))
         self.gains = nn.ParameterList([nn.Parameter(torch.full((c,), typical)) for c in channels])
 
@@ -64,5 +66,5 @@ class RMSNorm(nn.Module):
         square = features[0].square().sum(dim=(1, 2), keepdim=True)  # (atoms, 1, 1)
         for l, x in enumerate(features[1:], start=1):
             square = square + x.square().sum(dim=(1, 2), keepdim=True) / (2 * l + 1) ** 2
-        inverse = torch.rsqrt(square / len(features) + 1e-12)
+        inverse = torch.rsqrt(square / len(features) + self.floor)
         return [x * (gain * inverse) for x, gain in zip(features, self.gains, strict=True)]

@@ -94,3 +94,32 @@ class WarpedBesselBasis(nn.Module):
         warped = square * (reach2 + cutoff2) / ((reach2 + square) * cutoff2)
         amplitude = math.sqrt(2.0) * smooth_cutoff(distance, self.cutoff, self.exponent) / warped
         return torch.sin(warped[..., None] * self.waves.to(distance.dtype)) * amplitude[..., None]
+
+
+class GaussianBasis(nn.Module):
+    """Gaussians at even distances from zero to the cutoff, as wide as they are apart; without a cutoff function.
+
+    ``G_k(r) = a exp(-(r - mu_k)^2 / (2 d^2))``, ``mu_k = k d``, ``d = r_c / (n_functions - 1)``; the factor
+    ``a = sqrt(n_functions / sqrt(pi))`` makes the mean square of all functions one.
+
+    Args:
+        cutoff: r_c (Å).
+        n_functions: number of basis functions.
+
+    References:
+        Schütt et al., J. Chem. Phys. 148, 241722 (2018), doi:10.1063/1.5019779, section II.
+    """
+
+    centres: Tensor
+
+    def __init__(self, cutoff: float, n_functions: int) -> None:
+        super().__init__()
+        self.spacing = float(cutoff) / max(n_functions - 1, 1)
+        self.amplitude = math.sqrt(n_functions / math.sqrt(math.pi))
+        centres = self.spacing * torch.arange(n_functions, dtype=torch.float64, device="cpu")
+        self.register_buffer("centres", centres, persistent=False)
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """Args: distance of any shape (Å). Returns: (..., n_functions)."""
+        difference = (distance[..., None] - self.centres.to(distance.dtype)) / self.spacing
+        return self.amplitude * torch.exp(-0.5 * difference.square())

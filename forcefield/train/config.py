@@ -124,7 +124,7 @@ class TrainConfig(_Strict):
     initial: str | None = None
     """model to start from, a shipped one's name or a folder; its network is used"""
     network: str = "density"
-    """architecture: density, nequip or mace"""
+    """architecture: density, gcn, mpnn, cgcnn, schnet, megnet, dimenet, painn, m3gnet, tensornet, allegro, transformer, nequip or mace"""  # noqa: E501
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     """keywords of the network"""
     freeze: tuple[str, ...] = ()
@@ -145,6 +145,8 @@ class TrainConfig(_Strict):
     """adam, adamw, or muon for Muon on hidden matrices and Adam on the rest"""
     learning_rate: PositiveFloat = 3e-3
     """peak learning rate"""
+    scale_by_inputs: bool = False
+    """lower learning rates for matrices of more than 64 inputs, in proportion: keeps wide layers from running away"""
     weight_decay: Weight = 0.0
     """decoupled weight decay of adamw and muon"""
     schedule: Literal["warmup-stable-decay", "cosine", "constant"] = "warmup-stable-decay"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from pydantic import BaseModel, ValidationError
@@ -13,6 +13,8 @@ from pydantic.fields import FieldInfo
 
 from forcefield.suggest import nearest
 from forcefield.train.config import TrainConfig
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -25,6 +27,15 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ValueError: the file cannot be read, a key is unknown (says the nearest one), or a value is wrong.
     """
+    return at_folder(checked(read_mapping(path, overrides), str(path)), Path(path).parent)
+
+
+def read_mapping(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The unchecked entries of a configuration, ``key=value`` overrides put in.
+
+    Raises:
+        ValueError: the file cannot be read, or holds no mapping.
+    """
     path = Path(path)
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -34,7 +45,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise ValueError(f"{path} holds no configuration; `forcefield train --example` prints one")
     for override in overrides:
         _set(data, override)
-    return at_folder(checked(data, str(path)), path.parent)
+    return data
 
 
 def checked(data: dict[str, Any], source: str) -> TrainConfig:
@@ -43,40 +54,50 @@ def checked(data: dict[str, Any], source: str) -> TrainConfig:
     Raises:
         ValueError: says where in ``source`` what is wrong, a line for each error.
     """
-    try:
-        config = TrainConfig(**data)
-    except ValidationError as error:
-        raise ValueError("\n".join(f"{source}: {_explain(one)}" for one in _first_of_unions(error))) from error
+    config = checked_as(TrainConfig, data, source)
     check_hyperparameters(config)
     return config
 
 
-def _first_of_unions(error: ValidationError) -> list[Any]:
+def checked_as(model: type[Config], data: dict[str, Any], source: str) -> Config:
+    """A configuration of the given class.
+
+    Raises:
+        ValueError: says where in ``source`` what is wrong, a line for each error.
+    """
+    try:
+        return model(**data)
+    except ValidationError as error:
+        lines = [f"{source}: {_explain(one, model)}" for one in _first_of_unions(error, model)]
+        raise ValueError("\n".join(lines)) from error
+
+
+def _first_of_unions(error: ValidationError, model: type[BaseModel]) -> list[Any]:
     """The errors, without those of the other members of a union."""
     seen: dict[tuple, Any] = {}
     for one in error.errors():
-        seen.setdefault(_keys(one["loc"]), one)
+        seen.setdefault(_keys(one["loc"], model), one)
     return list(seen.values())
 
 
-def _explain(error: Any) -> str:
-    keys = _keys(error["loc"])
+def _explain(error: Any, model: type[BaseModel]) -> str:
+    keys = _keys(error["loc"], model)
     name = ".".join(str(key) for key in keys)
     if error["type"] == "extra_forbidden":
-        known = _model_at(keys[:-1]).model_fields
+        known = _model_at(keys[:-1], model).model_fields
         return f"unknown key {name!r}{nearest(str(keys[-1]), known)}"
     if error["type"] == "missing":
-        return f"the key {name!r} is missing ({field_text(_model_at(keys[:-1]), str(keys[-1]))})"
+        return f"the key {name!r} is missing ({field_text(_model_at(keys[:-1], model), str(keys[-1]))})"
     message = error["msg"].removeprefix("Value error, ")
     if len(keys) < len(error["loc"]):  # no member of a union fits
-        message = f"expected is: {field_text(_model_at(keys[:-1]), str(keys[-1]))}"
+        message = f"expected is: {field_text(_model_at(keys[:-1], model), str(keys[-1]))}"
     return f"{name} is {error['input']!r}: {message}" if keys else message
 
 
-def _keys(location: Iterable[str | int]) -> tuple[str | int, ...]:
+def _keys(location: Iterable[str | int], root: type[BaseModel]) -> tuple[str | int, ...]:
     """The keys of an error's location, up to the member of a union that was tried."""
     keys: list[str | int] = []
-    model: type[BaseModel] | None = TrainConfig
+    model: type[BaseModel] | None = root
     for part in location:
         if isinstance(part, str) and model is None:
             break
@@ -86,8 +107,7 @@ def _keys(location: Iterable[str | int]) -> tuple[str | int, ...]:
     return tuple(keys)
 
 
-def _model_at(keys: Sequence[str | int]) -> type[BaseModel]:
-    model: type[BaseModel] = TrainConfig
+def _model_at(keys: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel]:
     for key in keys:
         if isinstance(key, str):
             model = nested_model(model.model_fields[key]) or model
@@ -105,13 +125,26 @@ def nested_model(field: FieldInfo) -> type[BaseModel] | None:
     return None
 
 
-def check_hyperparameters(config: TrainConfig) -> None:
+class Networked(Protocol):
+    """The entries of a configuration that name a network."""
+
+    @property
+    def network(self) -> str:
+        """Its name."""
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Its keywords."""
+
+
+def check_hyperparameters(config: Networked, networks: Mapping[str, Any] | None = None) -> None:
     """Raises: ValueError: unknown network, or a keyword that it does not take (says the nearest one)."""
     from forcefield.networks import NETWORKS
 
-    if config.network not in NETWORKS:
-        raise ValueError(f"unknown network {config.network!r}{nearest(config.network, NETWORKS)}")
-    known = [name for name in inspect.signature(NETWORKS[config.network]).parameters if name != "elements"]
+    networks = NETWORKS if networks is None else networks
+    if config.network not in networks:
+        raise ValueError(f"unknown network {config.network!r}{nearest(config.network, networks)}")
+    known = [name for name in inspect.signature(networks[config.network]).parameters if name != "elements"]
     for name in config.hyperparameters:
         if name not in known:
             raise ValueError(f"network {config.network!r} has no hyper-parameter {name!r}{nearest(name, known)}")

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,13 +59,23 @@ class Logs:
         step: steps that the run has done; later lines are removed.
         tensorboard: write TensorBoard files too.
         watcher: told everything.
+        columns: of the tables, for each event that has one; those of a potential's training if not given.
 
     Raises:
         ValueError: TensorBoard is asked for but not installed.
     """
 
-    def __init__(self, folder: Path, step: int, *, tensorboard: bool, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        step: int,
+        *,
+        tensorboard: bool,
+        watcher: Watcher,
+        columns: Mapping[str, Sequence[str]] = COLUMNS,
+    ) -> None:
         self.folder = folder
+        self.columns = columns
         self.watcher = watcher
         self.board = _summary_writer(folder / "tensorboard", step) if tensorboard else None
         _keep_lines(folder / LOG, lambda line: int(json.loads(line)["step"]) <= step)
@@ -90,8 +100,8 @@ class Logs:
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         if not path.is_file() or path.stat().st_size == 0:
-            table.writerow(COLUMNS[event])
-        table.writerow([_rounded(entry.get(name, "")) for name in COLUMNS[event]])
+            table.writerow(self.columns[event])
+        table.writerow([_rounded(entry.get(name, "")) for name in self.columns[event]])
         _append(path, text.getvalue())
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from forcefield.train.checkpoint import CHECKPOINT, latest_checkpoint, save_chec
 from forcefield.train.config import TrainConfig
 from forcefield.train.config_file import check_hyperparameters
 from forcefield.train.distributed import Group, process_group, resolve_device
+from forcefield.train.health import idle_units, warning_of
 from forcefield.train.hessian import HessianTask
 from forcefield.train.logs import Logs, Silent, Watcher
 from forcefield.train.loss import Term, differences, labelled, total_loss
@@ -61,12 +62,18 @@ class Run:
         self.compiled = CompiledPotential(self.potential, training=True) if config.compile else None
         self.hessian = self._hessian_task()
         self.parameters = [p for p in self.potential.parameters() if p.requires_grad]
-        self.optimizer = Optimizers(self.potential, config.optimizer, config.learning_rate, config.weight_decay)
+        self.optimizer = Optimizers(
+            self.potential,
+            config.optimizer,
+            config.learning_rate,
+            config.weight_decay,
+            scale_by_inputs=config.scale_by_inputs,
+        )
         self.ema = ExponentialMovingAverage(self.parameters, decay=config.ema_decay)
         self.step, self.epoch, self.position = 0, 0, 0
         self.seconds, self.atoms_seen = 0.0, 0
         self.skipped, self.skipped_in_a_row = 0, 0
-        self.stopped = False
+        self.stopped, self.warned_of_idle_units = False, False
         self.best: dict[str, Any] | None = None
         self.result: Errors | None = None
         state = latest_checkpoint(config.output, self.watcher.note) if self.group.is_root else None
@@ -189,6 +196,15 @@ class Run:
             errors = collect(potential, self.validation, mine, device=self.config.device, cutoff=cutoff)
         return summarise(self.group.gather(errors))
 
+    def idle_share(self) -> float:
+        """Share of units that the last gradient has not reached, the mean over matrices; a warning if it is large."""
+        shares = idle_units(self.potential.named_parameters())
+        warning = warning_of(shares)
+        if warning and not self.warned_of_idle_units:
+            self.watcher.note(f"warning: {warning}")
+            self.warned_of_idle_units = True
+        return float(np.mean(list(shares.values()))) if shares else 0.0
+
     def judge(self, errors: dict[str, float]) -> float:
         """Score of a validation: mean absolute errors times the weights of the last phase; keeps the best weights."""
         terms = loss_terms(self.config, 1.0)
@@ -277,10 +293,11 @@ def _steps(run: Run, logs: Logs | None) -> None:
             collected.clear()
         save = run.seconds >= next_save
         if save if config.validation_steps is None else run.step % config.validation_steps == 0:
+            idle = run.idle_share()
             errors = run.validate(config.validation_batches)["all"]
             score = run.judge(errors)
             if logs is not None:
-                logs.write("validation", {**run.counters(), "score": score, **errors})
+                logs.write("validation", {**run.counters(), "score": score, "idle": idle, **errors})
         if save:
             run.save()
             next_save = run.seconds + 60 * config.checkpoint_minutes

@@ -75,6 +75,20 @@ class Muon(torch.optim.Optimizer):
         return gradient.lerp(state["momentum"], decay)
 
 
+FEW = 64
+"""Inputs of a matrix up to which it learns at the full rate."""
+
+
+def rate_factor(name: str, parameter: Tensor) -> float:
+    """Share of the learning rate for a matrix of many inputs.
+
+    An Adam step changes all weights of a unit together, so that its sum changes by as many steps as there are inputs
+    (Yang et al., arXiv:2203.03466, table 3).
+    """
+    mixes = parameter.dim() == 2 and "element" not in name and "sender" not in name
+    return min(1.0, FEW / parameter.shape[0]) if mixes else 1.0
+
+
 class Optimizers:
     """Several optimisers that step together.
 
@@ -83,13 +97,26 @@ class Optimizers:
         name: "adam", "adamw", or "muon" (Muon for hidden matrices, Adam for embeddings, biases and readouts).
         learning_rate: common learning rate.
         weight_decay: decoupled weight decay, of all parameters.
+        scale_by_inputs: lower rates for matrices of many inputs, see `rate_factor`; those of Muon stay.
     """
 
-    def __init__(self, network: nn.Module, name: str, learning_rate: float, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        name: str,
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        *,
+        scale_by_inputs: bool = False,
+    ) -> None:
         named = [(key, p) for key, p in network.named_parameters() if p.requires_grad]
         matrices = [p for key, p in named if name == "muon" and is_hidden_matrix(key, p)]
         chosen = {id(p) for p in matrices}
-        rest = [p for _, p in named if id(p) not in chosen]
+        groups: dict[float, list[Tensor]] = {}
+        for key, parameter in named:
+            if id(parameter) not in chosen:
+                groups.setdefault(rate_factor(key, parameter) if scale_by_inputs else 1.0, []).append(parameter)
+        rest = [{"params": members, "factor": factor} for factor, members in groups.items()]
         self.parts: list[torch.optim.Optimizer] = []
         if rest:
             self.parts.append(torch.optim.AdamW(rest, learning_rate, weight_decay=weight_decay, fused=True))
@@ -100,7 +127,7 @@ class Optimizers:
         """Same rate for all."""
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("factor", 1.0)
 
     def step(self) -> None:
         """One update of all parameters."""

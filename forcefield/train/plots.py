@@ -63,6 +63,33 @@ def parity_plot(pairs: Pairs, png_path: str | Path, *, title: str = "") -> Path:
     return _save(figure, png_path)
 
 
+def parity_figure(
+    labels: NDArray[np.float64],
+    predictions: NDArray[np.float64],
+    png_path: str | Path,
+    *,
+    name: str,
+    unit: str = "",
+    title: str = "",
+) -> Path:
+    """Draw predictions of any one property over labels, with mean absolute and root mean square errors.
+
+    Args:
+        labels: values of any shape, all finite.
+        predictions: of the same shape.
+        png_path: file to write; an existing one is replaced.
+        name: of the property.
+        unit: of both.
+        title: heading.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    figure, axes = _panels(1, title)
+    _draw_parity(axes[0], labels.ravel(), predictions.ravel(), name, unit)
+    return _save(figure, png_path)
+
+
 def _finite_pairs(
     name: str, labels: NDArray[np.float64], predictions: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -77,6 +104,12 @@ def _finite_pairs(
 
 def _parity_panel(panel: Axes, name: str, labels: NDArray[np.float64], predictions: NDArray[np.float64]) -> None:
     title, unit, _ = UNITS[name]
+    _draw_parity(panel, labels, predictions, title, unit)
+
+
+def _draw_parity(
+    panel: Axes, labels: NDArray[np.float64], predictions: NDArray[np.float64], title: str, unit: str
+) -> None:
     low = float(min(labels.min(), predictions.min()))
     high = float(max(labels.max(), predictions.max()))
     margin = 0.05 * (high - low) or 1.0

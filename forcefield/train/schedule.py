@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from forcefield.train.config import TrainConfig
 from forcefield.train.loss import Term
@@ -10,7 +11,31 @@ from forcefield.train.loss import Term
 LABELS = ("energy", "forces", "stress", "atomic_energies")
 
 
-def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
+class Course(Protocol):
+    """The entries of a configuration that set the learning rate."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak."""
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of linear warm-up."""
+
+    @property
+    def schedule(self) -> str:
+        """warmup-stable-decay, cosine or constant."""
+
+    @property
+    def decay(self) -> float:
+        """Share of the run in which the rate falls."""
+
+    @property
+    def final_rate(self) -> float:
+        """Share of the peak at the end."""
+
+
+def learning_rate(config: Course, step: int, progress: float) -> float:
     """Linear warm-up times the course of the schedule.
 
     Args:

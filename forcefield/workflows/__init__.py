@@ -5,6 +5,7 @@ from __future__ import annotations
 from forcefield.workflows.adsorption import adsorption
 from forcefield.workflows.barrier import neb
 from forcefield.workflows.barrier_saddle import saddle
+from forcefield.workflows.batched import BatchOutcome, relax_many
 from forcefield.workflows.conductivity import ConductivityResult, thermal_conductivity
 from forcefield.workflows.defects import defects
 from forcefield.workflows.elastic import ElasticResult, elastic_constants
@@ -34,6 +35,7 @@ __all__ = [
     "surfaces",
     "analyse_trajectory",
     "OPTIMIZERS",
+    "BatchOutcome",
     "ConductivityResult",
     "ElasticResult",
     "EquationOfStateResult",
@@ -51,5 +53,6 @@ __all__ = [
     "phonons",
     "quasi_harmonic",
     "relax",
+    "relax_many",
     "thermal_conductivity",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from ase.utils.forcecurve import fit_images
 from numpy.typing import NDArray
 
 from forcefield.structures import as_atoms
+from forcefield.workflows.barrier_checkpoint import BandCheckpoint, optimizer_state, restore_optimizer
 from forcefield.workflows.barrier_setup import SAME_STRUCTURE, NEBOptions, match_ends
 from forcefield.workflows.outcome import require_converged
 from forcefield.workflows.relax import relax
@@ -106,6 +107,7 @@ def neb(
     fmax: float = 0.03,
     steps: int = 500,
     spring: float = 0.5,
+    checkpoint: BandCheckpoint | None = None,
     callback: Callable[[NEBStep], None] | None = None,
 ) -> BarrierResult:
     """Find the path of least energy between two structures and the barrier on it.
@@ -128,11 +130,14 @@ def neb(
         fmax: largest force on the band, and on the ends, accepted (eV/Å).
         steps: most steps of the band, and of the relaxation of each end.
         spring: stiffness of the springs between images (eV/Å²).
+        checkpoint: keeps ends and band in a file at every step, so that an interrupted search can go on; exactly so
+            with FIRE. A band that ran out of steps goes on with more of them.
         callback: called with an `NEBStep` at every step.
 
     Raises:
         TypeError: for a structure of an unknown type.
-        ValueError: if the ends do not fit together, are the same, or do not relax; or for impossible options.
+        ValueError: if the ends do not fit together, are the same, or do not relax; for impossible options; or for a
+            checkpoint that is damaged or of another search.
         KeyboardInterrupt: after Ctrl-C.
     """
     settings: dict[str, Any] = {
@@ -144,20 +149,40 @@ def neb(
     first = as_atoms(initial)
     last, order = match_ends(first, as_atoms(final), mapping=mapping)
     apart = _largest(last.positions - first.positions)
+    if checkpoint is not None:
+        checkpoint.take_up(first, last, options)
     moved = None
     if relax_ends:
-        (first, moved_first), (last, moved_last) = (
-            _relaxed(end, engine, options, name) for end, name in ((first, "initial"), (last, "final"))
-        )
-        moved = (moved_first, moved_last)
-        if _largest(last.positions - first.positions) < SAME_STRUCTURE:
-            raise ValueError(
-                "Both ends relax into the same structure, so there is no path between them. Start from ends that are "
-                "minima, or use relax_ends=False."
-            )
-    band = _Band(first, last, engine, options, callback)
+        first, last, moved = _relaxed_ends(first, last, engine, options, checkpoint)
+    band = _Band(first, last, engine, options, checkpoint, callback)
     band.relax()
     return _result(band, order, moved, apart, options)
+
+
+def _relaxed_ends(
+    first: Atoms, last: Atoms, calculator: Any, options: NEBOptions, checkpoint: BandCheckpoint | None
+) -> tuple[Atoms, Atoms, tuple[float, float]]:
+    """Relax both ends, or take them as an earlier search left them; they and their largest displacements (Å)."""
+    kept = None if checkpoint is None else checkpoint["ends"]
+    if kept is not None:
+        first, last = first.copy(), last.copy()
+        for end, name in ((first, "first"), (last, "last")):
+            end.positions[:] = kept[name]
+        moved = (float(kept["moved"][0]), float(kept["moved"][1]))
+    else:
+        (first, moved_first), (last, moved_last) = (
+            _relaxed(end, calculator, options, name) for end, name in ((first, "initial"), (last, "final"))
+        )
+        moved = (moved_first, moved_last)
+    if _largest(last.positions - first.positions) < SAME_STRUCTURE:
+        raise ValueError(
+            "Both ends relax into the same structure, so there is no path between them. Start from ends that are "
+            "minima, or use relax_ends=False."
+        )
+    if checkpoint is not None and kept is None:
+        ends = {"first": first.positions.tolist(), "last": last.positions.tolist(), "moved": moved}
+        checkpoint.keep("ends", ends)
+    return first, last, moved
 
 
 def _largest(displacements: Array) -> float:
@@ -205,9 +230,10 @@ class _Band:
         last: Atoms,
         calculator: Any,
         options: NEBOptions,
+        checkpoint: BandCheckpoint | None,
         callback: Callable[[NEBStep], None] | None,
     ) -> None:
-        self.options, self.callback = options, callback
+        self.options, self.checkpoint, self.callback = options, checkpoint, callback
         self.images = [first.copy() for _ in range(options.n_images + 1)] + [last.copy()]
         for image in self.images:
             image.calc = OwnResults(calculator)
@@ -217,32 +243,52 @@ class _Band:
         if options.interpolation == "idpp" and len(first) > 1:
             self.neb.interpolate("idpp", mic=bool(first.pbc.any()), apply_constraint=bool(first.constraints))
         self.steps = 0
+        self.near = not options.climb  # whether the first of two stages is over, or there is but one
         self.converged = False
+        self._kept: dict[str, Any] = {}  # of an optimizer that was interrupted
+        if checkpoint is not None and checkpoint["band"] is not None:
+            self._restore(checkpoint["band"])
+
+    def _restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on where an earlier search stopped."""
+        for image, positions in zip(self.images, kept["positions"], strict=True):
+            image.positions[:] = positions
+        self.steps, self.near, self.neb.climb = kept["steps"], kept["near"], kept["climb"]
+        self._kept = kept["optimizer"]
+
+    def _keep(self, optimizer: Any) -> None:
+        if self.checkpoint is not None:
+            positions = [image.positions.tolist() for image in self.images]
+            stage = {"steps": self.steps, "near": self.near, "climb": bool(self.neb.climb)}
+            self.checkpoint.keep("band", {**stage, "positions": positions, "optimizer": optimizer_state(optimizer)})
 
     def relax(self) -> None:
         """Bring the band to rest; an image climbs once the band is near, unless an end is the highest point."""
         options = self.options
-        if options.climb:
-            self._drive(FIRST_STAGE * options.fmax, options.steps // 2)
+        if not self.near:
+            self._drive(FIRST_STAGE * options.fmax, options.steps // 2 - self.steps)
+            self.near = True
             self.neb.climb = 0 < int(np.argmax(self.energies)) < len(self.images) - 1
         self.converged = self._drive(options.fmax, options.steps - self.steps)
 
     def _drive(self, fmax: float, steps: int) -> bool:
         """Optimise until forces are small; whether they became so."""
-        taken = self.steps
+        taken, kept, self._kept = self.steps, self._kept, {}
         optimizer = (
             FIRE(self.neb, logfile=None) if self.options.optimizer == "FIRE" else NEBOptimizer(self.neb, logfile=None)
         )
+        restore_optimizer(optimizer, kept)
 
         def count() -> None:
             self.steps = taken + optimizer.nsteps
+            self._keep(optimizer)
             if self.callback is not None:
                 energies = self.energies
                 self.callback(NEBStep(self.steps, self.max_force, float(energies.max() - energies[0])))
 
         with optimizer:
             optimizer.attach(count)
-            optimizer.run(fmax=fmax, steps=max(steps, 1))
+            optimizer.run(fmax=fmax, steps=max(steps, 0 if taken else 1))
         self.steps = taken + optimizer.nsteps
         return self.max_force <= fmax
 

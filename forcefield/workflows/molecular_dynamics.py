@@ -62,6 +62,7 @@ def molecular_dynamics(
     temperature_limit: float | None = None,
     drift_limit: float = 5.0,
     distance_limit: float = 20.0,
+    outside_data: str = "stop",
     folder: str | Path | None = None,
     resume: bool = False,
     callback: Callback | None = None,
@@ -95,6 +96,8 @@ def molecular_dynamics(
         temperature_limit: temperature at which to stop (K); None is five times the target and 1000 K more.
         drift_limit: largest drift of the conserved quantity (meV/atom/ps).
         distance_limit: how much a structure without full periodicity may grow before an atom counts as leaving (Å).
+        outside_data: what to do when atoms stay outside the model's training data for five rows of the log: "stop",
+            "warn" in the result, or "ignore"; only for a calculator with `get_confidence` (`GNNCalculator`).
         folder: where files go; None keeps log and frames in memory.
         resume: go on from the folder's checkpoint, if there is one.
         callback: called with an `MDStep` at every row of the log.
@@ -114,7 +117,7 @@ def molecular_dynamics(
         **{"barostat_time": barostat_time, "velocities": velocities, "seed": seed, "log_interval": log_interval},
         **{"frame_interval": frame_interval, "checkpoint_interval": checkpoint_interval},
         **{"trajectory_format": trajectory_format, "temperature_limit": temperature_limit},
-        **{"drift_limit": drift_limit, "distance_limit": distance_limit},
+        **{"drift_limit": drift_limit, "distance_limit": distance_limit, "outside_data": outside_data},
     }
     options = MDOptions(**settings)
     if resume and folder is None:
@@ -304,8 +307,9 @@ class _Run:
         averages = average_columns(thermo)
         if objection is None:
             verdict, reason, warnings = judge(self.options, drift, averages)
+            warnings += self.watch.warnings
         else:
-            verdict, reason, warnings = objection.verdict, objection.text, ()
+            verdict, reason, warnings = objection.verdict, objection.text, self.watch.warnings
         return MDResult(
             atoms=self.atoms,
             verdict=verdict,

@@ -15,6 +15,7 @@ THERMOSTATS = ("bussi", "langevin", "nose-hoover")
 CELLS = ("isotropic", "full")
 VELOCITIES = ("draw", "keep")
 FORMATS = ("extxyz", "traj")
+OUTSIDE_DATA = ("stop", "warn", "ignore")
 
 HYDROGEN_TIMESTEP = 0.5  # fs; other masses scale with the square root of the lightest
 TIMESTEP_RANGE = (0.25, 2.0)  # fs
@@ -44,6 +45,7 @@ class MDOptions:
     temperature_limit: float | None = None
     drift_limit: float = 5.0
     distance_limit: float = 20.0
+    outside_data: str = "stop"
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, before any structure is read."""
@@ -53,7 +55,7 @@ class MDOptions:
 
     def _check_choices(self) -> None:
         choices = {"ensemble": ENSEMBLES, "thermostat": THERMOSTATS, "cell": CELLS, "velocities": VELOCITIES}
-        choices["trajectory_format"] = FORMATS
+        choices |= {"trajectory_format": FORMATS, "outside_data": OUTSIDE_DATA}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(known)}.")

@@ -22,11 +22,13 @@ ENERGY_RUNS = "energy runs away"
 COLLISION = "atoms collide"
 ATOM_LEAVING = "an atom leaves"
 CELL_EXPLODING = "cell exploding"
+OUTSIDE_DATA = "outside the training data"
 CALCULATOR_FAILED = "calculator failed"
 INTERRUPTED = "interrupted"
 
 VOLUME_RANGE = (0.3, 3.0)  # volume / initial volume
 COLLISION_FACTOR = 0.4  # of the sum of covalent radii; H-H at 0.25 Å
+ROWS_OUTSIDE = 5  # rows of the log in a row with atoms outside the training data; a short visit is a fluctuation
 ENERGY_LIMIT = 0.2  # eV/atom, change of the conserved quantity beyond what the drift limit allows
 
 
@@ -64,6 +66,8 @@ class Watch:
         self.temperature_limit = options.temperature_limit or 5.0 * highest + 1000.0
         self.volume = cell_volume(start)
         self.extents = _free_extents(start)
+        self.rows_outside = 0
+        self.warnings: tuple[str, ...] = ()
 
     def look(self, atoms: Atoms, temperature: float, energy: float, forces: NDArray[np.float64]) -> Objection | None:
         """Judge a step by its cell, temperature (K), energy (eV) and forces (atoms, 3)."""
@@ -78,7 +82,7 @@ class Watch:
         return None
 
     def look_closely(self, atoms: Atoms, change: float, time_ps: float) -> Objection | None:
-        """Judge distances and conserved quantity.
+        """Judge distances, conserved quantity, and how far the structure is from the training data.
 
         Args:
             atoms: as they are.
@@ -90,7 +94,7 @@ class Watch:
             return Objection(
                 ENERGY_RUNS, f"the conserved quantity changed by {change:+.3f} eV/atom: too long a time step"
             )
-        return self._leaving(atoms) or self._collision(atoms)
+        return self._leaving(atoms) or self._collision(atoms) or self._outside(atoms, time_ps)
 
     def _cell(self, atoms: Atoms) -> Objection | None:
         if self.volume is None:
@@ -110,6 +114,22 @@ class Watch:
     def _collision(self, atoms: Atoms) -> Objection | None:
         contacts = close_contacts(atoms, factor=COLLISION_FACTOR)
         return Objection(COLLISION, overlap_message(atoms, contacts, shown=2)) if contacts else None
+
+    def _outside(self, atoms: Atoms, time_ps: float) -> Objection | None:
+        """Object, or note a warning, when atoms have been outside the training data for several rows."""
+        calculator = atoms.calc
+        if self.options.outside_data == "ignore" or not getattr(calculator, "has_confidence", False):
+            return None
+        found = calculator.get_confidence(atoms)
+        self.rows_outside = self.rows_outside + 1 if found.is_far else 0
+        if self.rows_outside < ROWS_OUTSIDE:
+            return None
+        text = f"at {time_ps:.3f} ps, for {ROWS_OUTSIDE} rows of the log, {found.message()}"
+        if self.options.outside_data == "stop":
+            return Objection(OUTSIDE_DATA, f"{text}; outside_data='warn' goes on")
+        if not self.warnings:
+            self.warnings = (text,)
+        return None
 
 
 def _free_extents(atoms: Atoms) -> NDArray[np.float64]:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +20,7 @@ from forcefield.cli import app
 
 pytest.importorskip("matplotlib")
 
+ROOT = Path(__file__).resolve().parents[2]
 EMT = ("--calculator", "ase.calculators.emt:EMT")
 
 
@@ -42,6 +48,7 @@ def test_barrier_and_saddle(folder):
     result = run("neb", "initial.traj", "final.traj", "--n-images", 3, *EMT)
     assert result.exit_code == 0, result.output
     assert {path.name for path in (folder / "neb").iterdir()} == {
+        "band.json",
         "path.extxyz",
         "saddle.extxyz",
         "barrier.png",
@@ -65,6 +72,53 @@ def test_what_does_not_fit_is_said(folder):
     assert json.loads((folder / "neb" / "result.json").read_text())["verdict"] == "failed"
     hasty = run("neb", "initial.traj", "final.traj", *EMT, "--steps", 1, "--no-relax-ends", "--no-plots", "--json")
     assert hasty.exit_code == 1 and json.loads(hasty.stdout)[0]["verdict"] == "not converged"
+
+
+KILLED = """
+import os, signal
+from ase.calculators.emt import EMT
+class Killed(EMT):
+    calls = 0
+    def calculate(self, *arguments, **options):
+        Killed.calls += 1
+        if Killed.calls > 40:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().calculate(*arguments, **options)
+"""
+
+
+def test_killed_search_goes_on_to_the_same_path(folder):
+    assert run("neb", "initial.traj", "final.traj", "--n-images", 3, *EMT, "--output-dir", "whole").exit_code == 0
+    (folder / "killed.py").write_text(KILLED)
+    command = [sys.executable, "-m", "forcefield", "neb", "initial.traj", "final.traj", "--n-images", "3"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    killed = subprocess.run(
+        [*command, "--calculator", "killed:Killed", "--output-dir", "parts"], env=environment, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL and not (folder / "parts" / "result.json").exists()
+    band = json.loads((folder / "parts" / "band.json").read_text())
+    band["identity"]["calculator"] = EMT[1]  # the same potential, which now survives
+    (folder / "parts" / "band.json").write_text(json.dumps(band))
+    result = run("neb", "initial.traj", "final.traj", "--n-images", 3, *EMT, "--output-dir", "parts", "--resume")
+    assert result.exit_code == 0, result.output
+    whole, parts = (json.loads((folder / name / "result.json").read_text()) for name in ("whole", "parts"))
+    assert parts["steps"] == whole["steps"] and band["band"]["steps"] < whole["steps"]
+    np.testing.assert_allclose(parts["energies"], whole["energies"], rtol=0, atol=1e-10)
+    assert parts["ends_moved"] == pytest.approx(whole["ends_moved"], abs=1e-10)
+
+
+def test_resume_takes_more_steps_but_no_other_search(folder):
+    arguments = ("neb", "initial.traj", "final.traj", "--n-images", 3, *EMT, "--no-plots")
+    assert run(*arguments, "--steps", 40, "--no-relax-ends", "--fmax", 0.001).exit_code == 1
+    known = json.loads((folder / "neb" / "band.json").read_text())["band"]["steps"]
+    other = run(*arguments, "--resume", "--no-relax-ends")
+    assert other.exit_code == 1 and "belongs to another search: fmax differ" in other.stdout
+    longer = run(*arguments, "--steps", 50, "--no-relax-ends", "--fmax", 0.001, "--resume", "--json")
+    assert json.loads(longer.stdout)[0]["steps"] in range(known + 1, 51)
+    (folder / "neb" / "band.json").write_text("{")
+    damaged = run(*arguments, "--resume")
+    assert damaged.exit_code == 1 and "is damaged" in damaged.stdout
+    assert run(*arguments).exit_code == 0  # without --resume all begins anew
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from ase.mep import NEB
 from ase.optimize import BFGS
 
 from forcefield.workflows.barrier import neb
+from forcefield.workflows.barrier_checkpoint import BandCheckpoint
 from forcefield.workflows.barrier_saddle import saddle
 from forcefield.workflows.barrier_setup import match_ends
 from forcefield.workflows.outcome import plain
@@ -102,6 +103,56 @@ def test_known_barriers_of_a_double_well():
     assert result.reverse == pytest.approx(top - high, abs=2e-3)
     plain_band = neb(*wells(), DoubleWell(0.4, 0.1), n_images=4, climb=False, optimizer="ode", fmax=0.02)
     assert plain_band.forward == pytest.approx(top - low, abs=0.02)
+
+
+class Interrupted(Exception):
+    """Raised in the middle of a search."""
+
+
+@pytest.mark.parametrize("stop", [0, 1, 7, 20])
+def test_interrupted_band_goes_on_exactly(tmp_path, stop):
+    options = {"n_images": 3, "fmax": 0.005}
+    whole = neb(*wells(), DoubleWell(0.4, 0.1), **options)
+    assert whole.verdict == "barrier found" and whole.steps > 20
+
+    def interrupt(step):
+        if step.step == stop:
+            raise Interrupted
+
+    path = tmp_path / "band.json"
+    with pytest.raises(Interrupted):
+        neb(*wells(), DoubleWell(0.4, 0.1), **options, checkpoint=BandCheckpoint(path), callback=interrupt)
+    taken = []
+    again = neb(
+        *wells(), DoubleWell(0.4, 0.1), **options, checkpoint=BandCheckpoint(path), callback=lambda s: taken.append(s)
+    )
+    assert again.steps == whole.steps and taken[0].step == stop
+    np.testing.assert_array_equal(again.energies, whole.energies)
+    np.testing.assert_array_equal(again.saddle.positions, whole.saddle.positions)
+    assert again.ends_moved == whole.ends_moved
+    finished = neb(*wells(), DoubleWell(0.4, 0.1), **options, checkpoint=BandCheckpoint(path))
+    assert finished.steps == whole.steps and finished.forward == whole.forward and finished.verdict == whole.verdict
+
+
+def test_checkpoint_is_of_one_search_only(tmp_path):
+    path = tmp_path / "band.json"
+
+    def search(potential="a", ends=None, **options):
+        checkpoint = BandCheckpoint(path, about={"potential": potential})
+        return neb(*(ends or wells()), DoubleWell(), relax_ends=False, checkpoint=checkpoint, **options)
+
+    assert search(steps=3).verdict == "not converged"
+    with pytest.raises(ValueError, match="another search: potential differ"):
+        search("b")
+    start, end = wells()
+    end.positions[0, 2] += 0.2
+    with pytest.raises(ValueError, match="another search: final differ"):
+        search(ends=(start, end))
+    assert search(steps=500).verdict == "barrier found"  # more steps of the same search
+    path.write_text("not JSON")
+    with pytest.raises(ValueError, match="is damaged"):
+        search()
+    assert not BandCheckpoint(path, resume=False).path.exists()
 
 
 def test_path_without_a_barrier_and_band_without_time():

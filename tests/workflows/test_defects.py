@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, make_supercell, molecule
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.optimize import BFGS
 
@@ -117,6 +118,35 @@ def test_relaxed_structures_are_taken_from_the_store(tmp_path):
     assert len(kept) == n == 2  # host and vacancy
     assert again.defects[0].formation_energy == first.defects[0].formation_energy
     np.testing.assert_array_equal(again.defects[0].atoms.positions, first.defects[0].atoms.positions)
+
+
+class Leaving(Calculator):
+    """Perfect crystals at rest; beside a vacancy, atom 0 is drawn along x to 1.5 Å from where it is met first."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, n_perfect):
+        super().__init__()
+        self.n_perfect, self.start = n_perfect, None
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        forces, energy = np.zeros((len(atoms), 3)), -1.0 * len(atoms)
+        if len(atoms) == self.n_perfect - 1:
+            x = atoms.positions[0, 0]
+            self.start = x if self.start is None else self.start
+            left = self.start + 1.5 - x
+            forces[0, 0], energy = left, energy + 2.0 + 0.5 * left**2
+        self.results = {"energy": energy, "forces": forces}
+
+
+def test_defect_that_became_another_is_named():
+    result = defects(bulk("Cu", cubic=True, a=A), Leaving(32), **COPPER)
+    (vacancy,) = result.defects
+    assert vacancy.verdict == "moved" and vacancy.displacement == pytest.approx(1.5, abs=0.1)
+    assert vacancy.formation_energy == pytest.approx(2.0, abs=1e-4)  # 1 eV an atom, as in the crystal
+    assert vacancy.unrelaxed_energy == pytest.approx(2.0 + 0.5 * 1.5**2)
+    assert result.verdict == "complete" and any("v_Cu" in text for text in result.warnings)
 
 
 def test_unfinished_defect_has_no_energy():

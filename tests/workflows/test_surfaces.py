@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -20,7 +22,12 @@ pytest.importorskip("pymatgen")
 pytest.importorskip("matplotlib")
 
 from forcefield.workflows.surfaces import JOULE_PER_M2, SurfaceOptions, surfaces  # noqa: E402
-from forcefield.workflows.surfaces_build import conventional_cell, distinct_indices, make_slabs  # noqa: E402
+from forcefield.workflows.surfaces_build import (  # noqa: E402
+    conventional_cell,
+    distinct_indices,
+    is_stoichiometric,
+    make_slabs,
+)
 from forcefield.workflows.surfaces_wulff import plot_wulff, wulff_shape  # noqa: E402
 
 
@@ -46,6 +53,31 @@ class Repelling(Calculator):
             gap = 12.0 - z[top]  # the topmost atom is at rest far above the slab
             forces[top, 2] = gap
             energy = 0.5 * gap**2
+        self.results = {"energy": energy, "forces": forces}
+
+
+class Sliding(Calculator):
+    """Bulk at rest; in a structure with vacuum, the topmost atom is drawn sideways from where it is met first.
+
+    E = 1 eV + k/2 (x - x0 - distance)², so that the energies before and after are known.
+    """
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, distance):
+        super().__init__()
+        self.distance, self.start = distance, None
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        forces, energy = np.zeros((len(atoms), 3)), 0.0
+        if not atoms.pbc.all():
+            top = int(atoms.positions[:, 2].argmax())
+            x = atoms.positions[top, 0]
+            self.start = x if self.start is None else self.start
+            left = self.start + self.distance - x
+            forces[top, 0] = left
+            energy = 1.0 + 0.5 * left**2
         self.results = {"energy": energy, "forces": forces}
 
 
@@ -148,6 +180,46 @@ def test_surfaces_that_fail_have_no_energy():
     assert any("no Wulff shape" in text for text in stopped.warnings)
     left = surfaces(bulk("Cu", a=A), Repelling(), miller=[(1, 0, 0)], min_slab=6.0, relaxation="none")
     assert left.surfaces[0].verdict == "atoms left" and left.surfaces[0].energy is None
+
+
+@pytest.mark.parametrize(("distance", "verdict"), [(0.5, "relaxed"), (1.2, "reconstructed")])
+def test_atom_that_goes_far_makes_another_surface(distance, verdict):
+    options = {"miller": [(1, 0, 0)], "min_slab": 6.0, "relaxation": "none", "fmax": 1e-4}
+    result = surfaces(bulk("Cu", a=A), Sliding(distance), **options)
+    (surface,) = result.surfaces
+    assert surface.verdict == verdict and surface.displacement == pytest.approx(distance, abs=1e-3)
+    assert surface.area == pytest.approx(A**2 / 2)
+    assert surface.energy == pytest.approx(1.0 / A**2, rel=1e-6)  # 1 eV on both sides, with an energy either way
+    assert surface.unrelaxed_energy == pytest.approx((1.0 + 0.5 * distance**2) / A**2)
+    assert result.verdict == "complete" and result.wulff.area_fractions == {"(1 0 0)": pytest.approx(1.0)}
+    assert any("(1 0 0) cut 0: an atom moved" in text for text in result.warnings) == (verdict == "reconstructed")
+
+
+def test_slab_of_another_composition_is_named_and_not_computed(monkeypatch):
+    def cut_with_a_hole(*arguments, **options):
+        made = make_slabs(*arguments, **options)
+        holed = [slab.atoms[1:] for slab in made]
+        return [
+            replace(slab, atoms=atoms, stoichiometric=is_stoichiometric(atoms, slab.bulk))
+            for slab, atoms in zip(made, holed, strict=True)
+        ]
+
+    module = import_module("forcefield.workflows.surfaces")  # the name in the package is that of the function
+    monkeypatch.setattr(module, "make_slabs", cut_with_a_hole)
+    calculator = Sliding(0.0)
+    options = {"miller": [(1, 0, 0)], "min_slab": 6.0, "relaxation": "none"}
+    result = surfaces(bulk("NaCl", "rocksalt", a=5.64), calculator, **options)
+    (surface,) = result.surfaces
+    assert surface.verdict == "not stoichiometric" and surface.energy is None and surface.unrelaxed_energy is None
+    assert calculator.start is None  # no slab reached the calculator
+    assert result.verdict == "some surfaces have no energy" and result.wulff is None
+    assert json.loads(json.dumps(plain(result.to_dict()), allow_nan=False))["ok"] is False
+
+
+def test_composition_counts_up_to_the_size():
+    salt = bulk("NaCl", "rocksalt", a=5.64)
+    assert is_stoichiometric(salt.repeat(2), salt) and is_stoichiometric(salt, salt.repeat(2))
+    assert not is_stoichiometric(salt.repeat(2)[1:], salt) and not is_stoichiometric(salt, bulk("Na"))
 
 
 def test_refusals():

@@ -1,0 +1,105 @@
+"""`forcefield relax --batch`: the structures of all files relaxed together instead of one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forcefield.cli.batch import each_frame, failure_handler, overlaps_known
+from forcefield.cli.report import ProgressLine
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from forcefield.cli.io import Frame
+    from forcefield.workflows import RelaxOptions, RelaxResult
+    from forcefield.workflows.batched import BatchProgress
+
+STORE = "relax_batch.jsonl"  # what --resume reads, in the output folder
+
+
+def relax_together(
+    files: Sequence[Path],
+    index: str,
+    *,
+    engine: Any,
+    options: RelaxOptions,
+    automatic_cell: bool,
+    max_edges: int | None,
+    store: Path,
+    finish: Callable[[Frame, RelaxResult], str],
+    refuse: Callable[[str, str], None],
+    debug: bool,
+) -> bool:
+    """Relax every frame of every file in a batch, and finish each as soon as it is done.
+
+    Args:
+        files: input files.
+        index: frames to take from each, in ASE's notation.
+        engine: the ASE calculator.
+        options: options of the relaxations.
+        automatic_cell: relax the cell of structures periodic along three axes, and of no others.
+        max_edges: neighbour pairs in the batch; None chooses by the device.
+        store: file of finished relaxations.
+        finish: writes the files of a relaxation and returns a line about it.
+        refuse: told the label and a one-line reason where a file or structure failed.
+        debug: let errors through.
+
+    Returns:
+        Whether Ctrl-C ended it early.
+
+    Raises:
+        ValueError: if the store belongs to other options or another model.
+    """
+    from forcefield.workflows.batched import relax_each
+
+    frames: dict[int, Frame] = {}
+    with ProgressLine(len(set(files))) as progress:
+        failed = failure_handler(progress, refuse, debug=debug)
+        source = _remembered(each_frame(files, index, progress, failed), frames)
+        own = {**options.to_dict(), "cell": None if automatic_cell else options.cell}
+        outcomes = relax_each(source, engine, max_edges=max_edges, store=store, callback=_detail(progress), **own)
+        interrupted = False
+        try:
+            with overlaps_known(), closing(outcomes):
+                for outcome in outcomes:
+                    frame = frames.pop(outcome.index)
+                    if outcome.result is None:
+                        failed(frame.label, outcome.exception or ValueError(outcome.error))
+                        continue
+                    interrupted = interrupted or outcome.reason == "interrupted"
+                    _finish(frame, outcome.result, finish, failed, progress)
+        except KeyboardInterrupt:
+            return True
+    return interrupted
+
+
+def _remembered(frames: Iterator[Frame], known: dict[int, Frame]) -> Iterator[Atoms]:
+    """Give the structures of the frames, and note which frame each came from."""
+    for number, frame in enumerate(frames):
+        known[number] = frame
+        yield frame.atoms
+
+
+def _finish(
+    frame: Frame,
+    result: RelaxResult,
+    finish: Callable[[Frame, RelaxResult], str],
+    failed: Callable[[str, Exception], None],
+    progress: ProgressLine,
+) -> None:
+    try:
+        line = finish(frame, result)
+    except (OSError, ValueError) as error:  # its files cannot be written
+        failed(frame.label, error)
+    else:
+        progress.done(line)
+
+
+def _detail(progress: ProgressLine) -> Callable[[BatchProgress], None]:
+    def show(state: BatchProgress) -> None:
+        progress.detail(f"step {state.evaluations}  {state.running} in flight  {state.edges:,} neighbour pairs")
+
+    return show

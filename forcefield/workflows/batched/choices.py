@@ -1,0 +1,50 @@
+"""What is settled for each structure before a batch is made; nothing here loads torch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ase import Atoms
+
+from forcefield.workflows.relax_setup import RelaxOptions
+from forcefield.workflows.symmetry import describe_axes
+
+BATCH_OPTIMIZERS = ("FIRE", "LBFGS")
+"""Optimizers that exist for a batch; structures with others are relaxed one by one."""
+
+
+def options_for(atoms: Atoms, options: RelaxOptions, *, automatic_cell: bool) -> RelaxOptions:
+    """Settle whether the cell of a structure is relaxed.
+
+    Args:
+        atoms: the structure.
+        options: options of all structures.
+        automatic_cell: relax the cell of structures periodic along three axes, and of no others.
+
+    Raises:
+        ValueError: if a pressure has no meaning for it.
+    """
+    if not automatic_cell:
+        return options
+    cell = bool(atoms.pbc.all())
+    if not cell and options.pressure != 0.0:
+        raise ValueError(
+            f"pressure is {options.pressure} GPa, but the structure is periodic along {describe_axes(atoms)}, where a "
+            "pressure has no meaning. Use pressure=0."
+        )
+    return dataclasses.replace(options, cell=cell)
+
+
+class TooLargeError(ValueError):
+    """Memory does not suffice for one structure by itself.
+
+    Attributes:
+        structure: which one of the batch.
+    """
+
+    def __init__(self, structure: int, n_atoms: int, n_edges: int) -> None:
+        super().__init__(
+            f"out of memory for this structure alone ({n_atoms} atoms, {n_edges} neighbour pairs). "
+            "Use a device with more memory, or a smaller cell."
+        )
+        self.structure = structure
