@@ -49,14 +49,16 @@ def work_in_processes(
             """Wait until no more than so many jobs are left."""
             while len(running) > most:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    label = running.pop(future)
+                    label = running[future]
                     try:
                         record, notes = future.result()
                     except BrokenProcessPool:
-                        raise
+                        raise  # what still runs is lost, this structure among it
                     except Exception as error:
+                        del running[future]
                         failed(label, error)
                         continue
+                    del running[future]
                     for note in notes:
                         progress.note(note)
                     progress.done(runner.accept(label, record))
