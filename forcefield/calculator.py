@@ -94,6 +94,7 @@ class GNNCalculator(Calculator):
         self._folder = model_folder(model)
         self.model = load_model(self._folder, device=self._device, dtype=DTYPES[dtype])
         self._domain: TrainingDomain | None = None
+        self._domain_missing: str | None = None
         self._watches_domain = confidence
         self._dtype, self._skin, self._check_overlaps = dtype, float(skin), check_overlaps
         self._compile = compile
@@ -177,7 +178,7 @@ class GNNCalculator(Calculator):
         graph = self.graph(structure)
         self._warn_of_overlaps(structure, graph)
         new = "numbers" in system_changes or self._neighbours.builds > builds
-        looking = new and self._watches_domain and self.has_confidence
+        looking = new and self._watches_domain and not self._domain_warned and self.has_confidence
         descriptors = looking and self._compiled is None
         on_device = graph.to(self._device)
         prediction = evaluate(self.model.potential, on_device, compiled=self._compiled, descriptors=descriptors)
@@ -276,7 +277,9 @@ class GNNCalculator(Calculator):
         return self._domain
 
     def _no_domain(self) -> str | None:
-        return why_no_domain(self._folder, weights=self.model.config["sha256"])
+        if self._domain_missing is None:  # the files are read once, not at every neighbour list
+            self._domain_missing = why_no_domain(self._folder, weights=self.model.config["sha256"]) or ""
+        return self._domain_missing or None
 
     def _warn_outside(self, found: Confidence) -> None:
         if found.is_far and not self._domain_warned:

@@ -107,7 +107,8 @@ def predict(
     loaded = _load(folder, changed, target, dtype)
     atoms = [_checked(k, structure, loaded.potential.elements, single) for k, structure in enumerate(given)]
     results: list[StructurePrediction] = []
-    for batch in _batches(atoms, loaded.potential.cutoff, max_edges):
+    graphs = (graph_from_atoms(structure, loaded.potential.cutoff) for structure in atoms)
+    for batch in batches(graphs, max_edges):
         results += _split(evaluate(loaded.potential, collate(batch).to(target)), batch)
         if progress is not None:
             progress(len(results), len(atoms))
@@ -161,12 +162,11 @@ def _checked(index: int, structure: Any, elements: Iterable[int], single: bool) 
     return atoms
 
 
-def _batches(atoms: Iterable[ase.Atoms], cutoff: float, max_edges: int) -> Iterator[list[Graph]]:
+def batches(graphs: Iterable[Graph], max_edges: int) -> Iterator[list[Graph]]:
     """Consecutive graphs with at most ``max_edges`` edges together (a larger one comes alone)."""
     batch: list[Graph] = []
     edges = 0
-    for structure in atoms:
-        graph = graph_from_atoms(structure, cutoff)
+    for graph in graphs:
         if batch and edges + graph.n_edges > max_edges:
             yield batch
             batch, edges = [], 0

@@ -87,15 +87,8 @@ def evaluate(
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         seconds = time.perf_counter() - start
-        report = {
-            "model": calculator or arguments[0],
-            "data": [str(path) for path in paths],
-            "units": UNITS,
-            **_errors(comparison, shift_elements, plots),
-            "failed": faults,
-            "seconds": round(seconds, 2),
-            "atoms_per_second": round(len(comparison.numbers) / seconds, 1),
-        }
+        name, errors = calculator or arguments[0], _errors(comparison, shift_elements, plots)
+        report = _assemble(name, paths, errors, faults, seconds, len(comparison.numbers))
         if output is not None:
             from forcefield.cli.io import write_json
 
@@ -106,6 +99,21 @@ def evaluate(
         _print_report(report)
     if faults:
         raise typer.Exit(1)
+
+
+def _assemble(
+    name: str, paths: Sequence[Path], errors: dict[str, Any], faults: Sequence[str], seconds: float, n_atoms: int
+) -> dict[str, Any]:
+    """Errors with what was compared with what, and how fast."""
+    return {
+        "model": name,
+        "data": [str(path) for path in paths],
+        "units": UNITS,
+        **errors,
+        "failed": list(faults),
+        "seconds": round(seconds, 2),
+        "atoms_per_second": round(n_atoms / seconds, 1),
+    }
 
 
 def _check_outputs(output: Path | None, plots: Path | None) -> None:

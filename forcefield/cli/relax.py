@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forcefield.cli.batch import work_through
-from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import AsJson, CalculatorChoice, Debug, Files, Index
 from forcefield.cli.report import (
     INTERRUPTED,
     ProgressLine,
@@ -30,6 +31,7 @@ NUMERIC = ("atoms", "steps", "energy\neV/atom", "max force\neV/Å", "pressure\nG
 COLUMNS = ("structure", "status", *NUMERIC, "space group")
 
 
+@expand_groups
 def relax(
     files: Files,
     cell: Annotated[
@@ -56,12 +58,10 @@ def relax(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="With --batch: go on with an interrupted run.")] = False,
     index: Index = ":",
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
     as_json: AsJson = False,
     debug: Debug = False,
+    *,
+    choice: CalculatorChoice,
 ) -> None:
     """Relax structures to a minimum of energy, or of enthalpy at a pressure.
 
@@ -74,7 +74,7 @@ def relax(
     is no .traj then, and relax_batch.jsonl in the folder keeps what is done for --resume.
     """
     with one_line_errors(debug=debug):
-        from forcefield.cli.io import OutputNames, load_calculator, parse_index, prepare_folder
+        from forcefield.cli.io import OutputNames, parse_index, prepare_folder
         from forcefield.workflows import RelaxOptions
 
         options = RelaxOptions(
@@ -92,23 +92,28 @@ def relax(
             fail("--resume and --max-edges belong to --batch.")
         parse_index(index)
         prepare_folder(output_dir)
-        engine = load_calculator(calculator, model, device, dtype)
-    name = calculator or model or "default"
+        engine = choice.load()
+    name = choice.calculator or choice.model or "default"
     work = Batch(engine, options, output_dir, OutputNames(files), automatic_cell=cell is None, name=name)
     if batch:
         interrupted = _together(work, files, index, max_edges=max_edges, resume=resume, debug=debug)
     else:
         interrupted = work_through(files, index, process=work.process, refuse=work.refuse, debug=debug)
-    if as_json:
-        print_json([outcome.record for outcome in work.outcomes])
-    else:
-        print_table(COLUMNS, [outcome.row for outcome in work.outcomes], numeric=NUMERIC)
-        converged = sum(outcome.converged for outcome in work.outcomes)
-        print_summary(f"{converged} of {len(work.outcomes)} converged; results are in {output_dir}", work.failures)
+    _report(work, as_json=as_json)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if not all(outcome.converged for outcome in work.outcomes):
         raise typer.Exit(1)
+
+
+def _report(work: Batch, *, as_json: bool) -> None:
+    """Show what became of the structures."""
+    if as_json:
+        print_json([outcome.record for outcome in work.outcomes])
+        return
+    print_table(COLUMNS, [outcome.row for outcome in work.outcomes], numeric=NUMERIC)
+    converged = sum(outcome.converged for outcome in work.outcomes)
+    print_summary(f"{converged} of {len(work.outcomes)} converged; results are in {work.folder}", work.failures)
 
 
 def _together(

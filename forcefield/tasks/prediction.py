@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import ase
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from forcefield.graph import Graph, collate, graph_from_atoms
+from forcefield.prediction import batches
 from forcefield.tasks.model import PropertyModel, nearest_edges
 
 
@@ -65,7 +66,7 @@ def predict_property(
         a value for each structure: float or (3, ...); (atoms, ...); or `EdgeValues`.
     """
     results: list[Value] = []
-    for batch in _batches(model, structures, max_edges):
+    for batch in batches((property_graph(model, atoms) for atoms in structures), max_edges):
         values = model(collate(batch).to(device)).cpu()
         level = model.task.level
         sizes = [{"graph": 1, "atom": graph.n_atoms, "edge": graph.n_edges}[level] for graph in batch]
@@ -82,18 +83,3 @@ def _value(model: PropertyModel, graph: Graph, part: NDArray[np.float64]) -> Val
     if model.task.level == "atom":
         return part
     return part[0] if part.ndim > 1 else float(part[0])
-
-
-def _batches(model: PropertyModel, structures: Sequence[ase.Atoms], max_edges: int) -> Iterator[list[Graph]]:
-    """Consecutive graphs with at most ``max_edges`` edges together (a larger one comes alone)."""
-    batch: list[Graph] = []
-    edges = 0
-    for atoms in structures:
-        graph = property_graph(model, atoms)
-        if batch and edges + graph.n_edges > max_edges:
-            yield batch
-            batch, edges = [], 0
-        batch.append(graph)
-        edges += graph.n_edges
-    if batch:
-        yield batch

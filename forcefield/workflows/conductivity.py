@@ -177,13 +177,7 @@ def thermal_conductivity(
     engine = precise_calculator(atoms, calculator)
     store = ForceStore() if store is None else store
     notes = [precision_warning(engine)]
-
-    def make() -> Atoms:
-        start, outcome = prepare_crystal(structure, engine, **options.phonons().relaxation_options())
-        notes.append(symmetry_change(outcome))
-        return start
-
-    start = store.structure("relaxed", structure, make)
+    start = store.structure("relaxed", structure, lambda: _relaxed(structure, engine, options, notes))
     harmonic = compute_phonopy(start, engine, options.phonons(), store)
     lowest, modes = supercell_modes(harmonic, tolerance)
     if modes:
@@ -207,6 +201,13 @@ def thermal_conductivity(
         supercell_atoms=len(phonon3.supercell),
         options=options,
     )
+
+
+def _relaxed(structure: Atoms, engine: Any, options: ConductivityOptions, notes: list[str | None]) -> Atoms:
+    """The crystal at its minimum; a change of its symmetry goes into the notes."""
+    start, outcome = prepare_crystal(structure, engine, **options.phonons().relaxation_options())
+    notes.append(symmetry_change(outcome))
+    return start
 
 
 def _scatter(phonon3: Any, options: ConductivityOptions) -> tuple[Array, Array]:

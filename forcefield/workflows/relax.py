@@ -171,7 +171,7 @@ class _Run:
     def _measure(self) -> _State:
         """Read the results at the present positions; the calculator has them already."""
         results: dict[str, Any] = {
-            "energy": self.work.get_potential_energy(),
+            "energy": self.work.get_potential_energy(apply_constraint=False),
             "forces": self.work.get_forces(apply_constraint=False),
         }
         forces = self.work.get_forces()

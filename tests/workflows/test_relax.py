@@ -348,3 +348,17 @@ def test_strained_axis_relaxes_without_rotating_the_cell():
     )
     result = relax(atoms, EMT(), cell=True, fmax=0.005, smax=0.01, optimizer="BFGS")
     np.testing.assert_allclose(result.atoms.cell.array, np.eye(3) * copper_enthalpy_minimum(0.0), atol=0.01)
+
+
+def test_spring_counts_once():
+    from ase.constraints import Hookean
+
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=3)
+    atoms.set_constraint(Hookean(0, 1, k=2.0, rt=1.5))
+    result = relax(atoms, EMT(), fmax=0.01)
+    free = result.atoms.copy()
+    free.set_constraint()
+    free.calc = EMT()
+    spring = 0.5 * 2.0 * (free.get_distance(0, 1, mic=True) - 1.5) ** 2
+    assert result.energy == pytest.approx(free.get_potential_energy() + spring, abs=1e-8)
