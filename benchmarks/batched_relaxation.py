@@ -17,6 +17,8 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--structures", type=int, default=45)
     parser.add_argument("--alone", type=int, help="structures relaxed one by one  [default: all]")
     parser.add_argument("--max-edges", default="12000", help="sizes of the batch, separated by commas")
+    parser.add_argument("--engines", default="own", help="own, torch-sim or own,torch-sim")
     parser.add_argument("--optimizer", default="FIRE", choices=["FIRE", "LBFGS"])
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
@@ -77,6 +80,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write all figures there")
     options = parser.parse_args()
     options.max_edges = [int(word) for word in options.max_edges.split(",")]
+    options.engines = options.engines.split(",")
     options.alone = min(options.structures, options.alone or options.structures)
     return options
 
@@ -111,8 +115,8 @@ def measure(options: argparse.Namespace) -> tuple[list[Row], dict[str, float]]:
     structures = make_structures(options.structures)
     relax(structures[0], calculator, **own)  # what is done once only
 
-    def together(max_edges: int) -> list[RelaxResult]:
-        outcomes = relax_many(structures, calculator, max_edges=max_edges, **own)
+    def together(engine: str, max_edges: int) -> list[RelaxResult]:
+        outcomes = relax_many(structures, calculator, max_edges=max_edges, engine=engine, **own)
         failed = [outcome.error for outcome in outcomes if outcome.result is None]
         if failed:
             raise RuntimeError(f"{len(failed)} structures failed, the first because: {failed[0]}")
@@ -121,8 +125,11 @@ def measure(options: argparse.Namespace) -> tuple[list[Row], dict[str, float]]:
     first, alone = timed("one by one", None, lambda: [relax(s, calculator, **own) for s in structures[: options.alone]])
     print(HEAD, first.line(first, by_clock=False), sep="\n", flush=True)
     rows, differences = [first], {"energy (eV/atom)": 0.0, "volume (%)": 0.0}
-    for max_edges in options.max_edges:
-        row, results = timed("batch", max_edges, lambda size=max_edges: together(size))
+    for engine, max_edges in product(options.engines, options.max_edges):
+        if engine != "own":
+            together(engine, max_edges)  # its modules are loaded once only
+        way = "batch" if engine == "own" else f"batch, {engine}"
+        row, results = timed(way, max_edges, partial(together, engine, max_edges))
         print(row.line(first, by_clock=calculator.model.potential.device.type != "cpu"), flush=True)
         rows.append(row)
         for name, value in compare(results, alone).items():

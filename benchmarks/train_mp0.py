@@ -101,17 +101,17 @@ def configuration(options: argparse.Namespace, stores: dict[str, Path]) -> Train
     """The run."""
     return TrainConfig(
         network="density",
-        hyperparameters={"n_layers": 1},
+        hyperparameters={"message_scalars": 16, "message_vectors": 8},
         train=stores["train"],
         validation=stores["validation"],
         isolated_energies=options.free_atoms,
         output=options.work / "run",
         minutes=options.minutes,
-        optimizer="adam",
-        learning_rate=6e-4,
-        warmup_steps=500,
-        decay=0.15,
-        weights=({"until": 0.75}, {"energy": 12.0}),
+        optimizer="muon",
+        learning_rate=3e-3,
+        warmup_steps=300,
+        decay=0.4,
+        weights=({"until": 0.6}, {"energy": 12.0}),
         slots=4500,
         gradient_clip=60,
         compile=True,
@@ -129,7 +129,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--teacher", required=True, metavar="MODULE:CLASS", help="ASE calculator that labels")
     parser.add_argument("--work", type=Path, required=True, help="folder for stores and checkpoints")
     parser.add_argument("--export", type=Path, required=True, help="model folder to write")
-    parser.add_argument("--minutes", type=float, default=186.0)
+    parser.add_argument("--minutes", type=float, default=115.0)
     return parser.parse_args()
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from forcefield.calculator import GNNCalculator, OverlapWarning
     from forcefield.models import ModelError, list_models, load_model
     from forcefield.prediction import predict
+    from forcefield.screening import screen
 
 _HOME = {
     "GNNCalculator": "forcefield.calculator",
@@ -23,9 +24,19 @@ _HOME = {
     "list_models": "forcefield.models",
     "load_model": "forcefield.models",
     "predict": "forcefield.prediction",
+    "screen": "forcefield.screening",
 }
 
-__all__ = ["GNNCalculator", "ModelError", "OverlapWarning", "__version__", "list_models", "load_model", "predict"]
+__all__ = [
+    "GNNCalculator",
+    "ModelError",
+    "OverlapWarning",
+    "__version__",
+    "list_models",
+    "load_model",
+    "predict",
+    "screen",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ from forcefield.confidence import Confidence, TrainingDomain
 from forcefield.confidence_files import load_domain, why_no_domain
 from forcefield.derivatives import evaluate, hessian
 from forcefield.graph import Graph, graph_from_atoms
+from forcefield.memory import estimate_bytes, size_of
 from forcefield.models import load_model, model_folder
 from forcefield.neighbours import SkinList
 from forcefield.structures import check_structure, close_contacts, overlap_message
@@ -208,6 +209,15 @@ class GNNCalculator(Calculator):
         edges = self._neighbours.edges(atoms.get_positions(), np.asarray(atoms.cell), np.asarray(atoms.pbc))
         graph = graph_from_atoms(atoms, potential.cutoff, edges=edges)
         return graph.within(potential.cutoff) if self._skin > 0 else graph
+
+    def estimate_memory(self, atoms: ase.Atoms | None = None) -> int:
+        """Peak memory of a call for a structure (bytes), beyond that of the loaded model; see `forcefield.memory`.
+
+        Args:
+            atoms: the structure; the attached one if not given. Only its neighbours are searched for.
+        """
+        with self._lock:
+            return estimate_bytes(size_of(self.graph(self._structure(atoms))), self.model.potential)
 
     @torch.inference_mode(False)
     def get_hessian(self, atoms: ase.Atoms | None = None, *, chunk: int = 16) -> NDArray[np.float64]:

@@ -133,6 +133,8 @@ class CompiledPotential:
         free = vectors.detach().requires_grad_()
         with torch.enable_grad():
             energies = potential.assemble(graph, free, network)
+            if not potential.saturates and potential.repulsion is None:  # the network is all that depends on vectors
+                return energies, pull
             rest = edge_pull(energies, free, training=self.training)
         return energies, pull + rest
 

@@ -26,7 +26,7 @@ from forcefield.networks import NETWORKS, build_network
 from forcefield.potential import Potential
 from forcefield.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3", "mass": "amu"}
 NEEDED = (
@@ -52,7 +52,16 @@ NEEDED_PROPERTY = (
     "sha256",
 )
 """What the config of a property model (`forcefield.tasks`) must have; its ``task`` is "property"."""
-UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def _without_layer_norm(config: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 -> 2: the flagship had no layer normalisation."""
+    if config.get("network") != "density":
+        return config
+    return {**config, "hyperparameters": {"layer_norm": False, **config.get("hyperparameters", {})}}
+
+
+UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _without_layer_norm}
 """Format version -> function that turns a config of that version into one of the next."""
 
 
@@ -160,6 +169,7 @@ def save_model(
         "bound_energies": _by_symbol(potential, "bound"),
         "scale": potential.get_buffer("scale").item(),
         "repulsion": potential.repulsion is not None,
+        "saturates": potential.saturates,
         "units": UNITS,
         "parameters": sum(p.numel() for p in potential.network.parameters()),
         "sha256": hashlib.sha256(weights).hexdigest(),
@@ -211,6 +221,7 @@ def load_model(
         bound_energies=_by_number(config["bound_energies"]),
         scale=config["scale"],
         repulsion=config["repulsion"],
+        saturates=config.get("saturates", True),
     )
     potential.requires_grad_(False)
     return Model(folder.name, potential.with_dtype(dtype).to(device).eval(), config)

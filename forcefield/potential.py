@@ -20,7 +20,8 @@ class Potential(nn.Module):
 
     ``E_i = isolated[z_i] + s_i (bound[z_i] + scale network_i) + repulsion_i`` with ``s_i = 1 - exp(-sum_j u(r_ij))``.
     The saturation ``s`` is 0 for an atom without neighbours, which therefore has exactly its free-atom energy, and 1
-    to 1e-4 from about nine neighbours on; it goes smoothly from one to the other.
+    to 1e-4 from about nine neighbours on; it goes smoothly from one to the other. Potentials of other packages have no
+    such factor: with ``saturates=False`` it is 1 everywhere.
 
     Args:
         network: ``network(graph, vectors, exchange) -> (n_local,)``, with attributes ``cutoff`` and ``elements``.
@@ -28,6 +29,7 @@ class Potential(nn.Module):
         bound_energies: atomic number -> mean energy of the bound atom relative to the free one (eV).
         scale: energy (eV) that one unit of the network's output stands for.
         repulsion: whether the nuclear repulsion is added.
+        saturates: False for ``s_i = 1``, so that a free atom has ``isolated + bound + scale network`` too.
 
     Raises:
         ValueError: an element of the network has no reference energy.
@@ -45,9 +47,10 @@ class Potential(nn.Module):
         bound_energies: Mapping[int, float],
         scale: float = 1.0,
         repulsion: bool = True,
+        saturates: bool = True,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.saturates = network, saturates
         self.elements: tuple[int, ...] = tuple(network.elements)  # type: ignore[arg-type]
         missing = [z for z in self.elements if z not in isolated_energies or z not in bound_energies]
         if missing:
@@ -98,6 +101,8 @@ class Potential(nn.Module):
 
     def saturation(self, graph: Graph, distance: Tensor) -> Tensor:
         """``s_i`` of the class's formula, (n_local,), from the edges' lengths (Å)."""
+        if not self.saturates:
+            return distance.new_ones(graph.n_local)
         contacts = scatter_sum(smooth_cutoff(distance, self.cutoff), graph.edge_index[0], graph.n_local)
         return -torch.expm1(-contacts)
 

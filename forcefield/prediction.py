@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from forcefield.calculator import DTYPES, resolve_device
 from forcefield.derivatives import Prediction, evaluate
 from forcefield.graph import Graph, collate, graph_from_atoms
+from forcefield.memory import Size, estimate_bytes, size_of
 from forcefield.models import CONFIG, Model, load_model, model_folder, read_config
+from forcefield.potential import Potential
 from forcefield.structures import as_atoms, check_structure
 
 
@@ -52,6 +54,7 @@ def predict(
     device: str = ...,
     dtype: Literal["float32", "float64"] = ...,
     max_edges: int = ...,
+    memory: float | None = ...,
     progress: Callable[[int, int], None] | None = ...,
 ) -> list[StructurePrediction]: ...
 @overload
@@ -62,6 +65,7 @@ def predict(
     device: str = ...,
     dtype: Literal["float32", "float64"] = ...,
     max_edges: int = ...,
+    memory: float | None = ...,
     progress: Callable[[int, int], None] | None = ...,
 ) -> StructurePrediction: ...
 
@@ -74,6 +78,7 @@ def predict(
     device: str = "auto",
     dtype: Literal["float32", "float64"] = "float32",
     max_edges: int = 100_000,
+    memory: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> StructurePrediction | list[StructurePrediction]:
     """Energy, forces and stress of one structure or of many, in batches.
@@ -83,7 +88,10 @@ def predict(
         model: "default", the name of a shipped model, or the path of a model folder, of a potential or a property.
         device: "auto", "cpu", "cuda", ...
         dtype: precision of the network, "float32" or "float64".
-        max_edges: size of a batch in neighbour pairs; memory grows with it.
+        max_edges: size of a batch in neighbour pairs; memory grows with it. When memory runs out, a batch is computed
+            in smaller parts.
+        memory: bytes that a batch may take, by the estimate of `forcefield.memory`, instead of `max_edges`; a structure
+            that needs more by itself comes alone. Of no effect on property models.
         progress: called with (structures done, structures in all).
 
     Returns:
@@ -91,7 +99,8 @@ def predict(
         its values instead: a number or tensor of the structure, an array (atoms, ...), or `EdgeValues`.
 
     Raises:
-        ValueError: a structure is unusable (empty, not finite, an unknown element, ...); nothing is computed then.
+        ValueError: a structure is unusable (empty, not finite, an unknown element, ...), and nothing is computed then;
+            or memory does not suffice for one structure by itself.
         TypeError: an object is no structure.
     """
     single = not isinstance(structures, (list, tuple))
@@ -99,6 +108,8 @@ def predict(
     target = resolve_device(device)
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r} but must be one of {sorted(DTYPES)}")
+    if memory is not None and not memory > 0:
+        raise ValueError(f"memory is {memory!r} but must be a number of bytes above 0, such as 2e9")
     folder = model_folder(model).resolve()
     changed = (folder / CONFIG).stat().st_mtime_ns
     if _is_property(folder, changed):
@@ -108,8 +119,9 @@ def predict(
     atoms = [_checked(k, structure, loaded.potential.elements, single) for k, structure in enumerate(given)]
     results: list[StructurePrediction] = []
     graphs = (graph_from_atoms(structure, loaded.potential.cutoff) for structure in atoms)
-    for batch in batches(graphs, max_edges):
-        results += _split(evaluate(loaded.potential, collate(batch).to(target)), batch)
+    evaluator = _Evaluator(loaded.potential)
+    for batch in batches(graphs, max_edges) if memory is None else batches_in_memory(graphs, loaded.potential, memory):
+        results += _split(evaluator(collate(batch).to(target), first=len(results)), batch)
         if progress is not None:
             progress(len(results), len(atoms))
     return results[0] if single else results
@@ -174,6 +186,59 @@ def batches(graphs: Iterable[Graph], max_edges: int) -> Iterator[list[Graph]]:
         edges += graph.n_edges
     if batch:
         yield batch
+
+
+def batches_in_memory(graphs: Iterable[Graph], potential: Potential, memory: float) -> Iterator[list[Graph]]:
+    """Consecutive graphs that together are estimated to take at most ``memory`` bytes (a larger one comes alone)."""
+    batch: list[Graph] = []
+    total = Size(0, 0, 0)
+    for graph in graphs:
+        size = size_of(graph)
+        if batch and estimate_bytes(total + size, potential) > memory:
+            yield batch
+            batch, total = [], Size(0, 0, 0)
+        batch.append(graph)
+        total += size
+    if batch:
+        yield batch
+
+
+class _Evaluator:
+    """Evaluates batches whole until memory has run out once, and in parts that fit from then on.
+
+    Args:
+        potential: the potential.
+    """
+
+    def __init__(self, potential: Potential) -> None:
+        self.potential = potential
+        self._in_parts: Callable[[Graph], Prediction] | None = None
+
+    def __call__(self, graph: Graph, *, first: int) -> Prediction:
+        """Evaluate a batch.
+
+        Args:
+            graph: the batch.
+            first: number of its first structure, for errors.
+
+        Raises:
+            ValueError: one structure alone is too much.
+        """
+        if self._in_parts is None:
+            try:
+                return evaluate(self.potential, graph)
+            except (RuntimeError, MemoryError) as error:
+                from forcefield.workflows.batched.evaluation import Evaluator, is_out_of_memory
+
+                if not is_out_of_memory(error):
+                    raise
+            self._in_parts = Evaluator(self.potential)
+        from forcefield.workflows.batched.choices import TooLargeError
+
+        try:
+            return self._in_parts(graph)
+        except TooLargeError as error:
+            raise ValueError(f"structure {first + error.structure}: {error}") from error
 
 
 def _split(prediction: Prediction, graphs: list[Graph]) -> list[StructurePrediction]:

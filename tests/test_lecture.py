@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +20,15 @@ NOTEBOOKS = sorted(LECTURE.glob("*.py"))
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS] == ["01_graphs", "02_message_passing", "03_equivariance"]
+    stems = ["01_graphs", "02_message_passing", "03_equivariance", "04_from_cgcnn_to_force_field"]
+    assert [path.stem for path in NOTEBOOKS] == stems
 
 
 @pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(source, tmp_path):
     copy = tmp_path / source.name
     copy.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    shutil.copytree(LECTURE / "data", tmp_path / "data")
     command = [sys.executable, "-m", "jupytext", "--to", "ipynb", "--set-kernel", "python3", "--execute", copy.name]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

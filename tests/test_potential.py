@@ -60,6 +60,14 @@ def test_formula_for_a_pair():
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_without_saturation_an_atom_alone_is_like_any_other():
+    potential = build(Constant(0.75), scale=2.5, repulsion=False, saturates=False)
+    pair = Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 2.0]])
+    expected = [ISOLATED[z] + BOUND[z] + 2.5 * 0.75 for z in (11, 17)]
+    np.testing.assert_allclose(energies(potential, pair), expected, rtol=1e-12)
+    assert energies(potential, Atoms("Na"))[0] == pytest.approx(expected[0], rel=1e-12)
+
+
 def test_saturated_in_a_crystal():
     found = energies(build(Constant(0.0), repulsion=False), bulk("NaCl", "rocksalt", a=4.0))
     np.testing.assert_allclose(found, [ISOLATED[11] + BOUND[11], ISOLATED[17] + BOUND[17]], atol=1e-3)

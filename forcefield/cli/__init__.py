@@ -19,7 +19,9 @@ from forcefield.cli.elastic import elastic
 from forcefield.cli.energetics import energetics
 from forcefield.cli.eos import eos
 from forcefield.cli.evaluate import evaluate
+from forcefield.cli.export import app as export
 from forcefield.cli.finetune import finetune
+from forcefield.cli.importing import import_weights
 from forcefield.cli.md import md
 from forcefield.cli.models import models
 from forcefield.cli.neb import neb, saddle
@@ -27,6 +29,7 @@ from forcefield.cli.phonons import phonons
 from forcefield.cli.predict import predict
 from forcefield.cli.recipe import run
 from forcefield.cli.relax import relax
+from forcefield.cli.screen import screen
 from forcefield.cli.selftest import selftest
 from forcefield.cli.surfaces import adsorption, surfaces
 from forcefield.cli.train import train
@@ -56,11 +59,14 @@ app.command()(adsorption)
 app.command()(defects)
 app.command()(energetics)
 app.command()(run)
+app.command()(screen)
 app.command()(evaluate)
 app.command()(confidence)
 app.command()(models)
+app.command("import")(import_weights)
 app.command()(selftest)
 app.add_typer(data, name="data")
+app.add_typer(export, name="export")
 app.command()(train)
 app.command()(finetune)
 

@@ -56,6 +56,10 @@ def relax(
     max_edges: Annotated[
         int | None, typer.Option(min=1, help="Neighbour pairs in a batch.  [default: by the device]")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --batch: own, torch-sim or auto, which is own.  [default: auto]"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="With --batch: go on with an interrupted run.")] = False,
     index: Index = ":",
     as_json: AsJson = False,
@@ -88,15 +92,17 @@ def relax(
         )
         if cell is False and pressure != 0.0:
             fail(f"--pressure {pressure} came with --fixed-cell, but a pressure needs a cell that can change.")
-        if not batch and (resume or max_edges is not None):
-            fail("--resume and --max-edges belong to --batch.")
+        if not batch and (resume or max_edges is not None or engine is not None):
+            fail("--resume, --max-edges and --engine belong to --batch.")
         parse_index(index)
         prepare_folder(output_dir)
-        engine = choice.load()
+        calculator = choice.load()
     name = choice.calculator or choice.model or "default"
-    work = Batch(engine, options, output_dir, OutputNames(files), automatic_cell=cell is None, name=name)
+    work = Batch(calculator, options, output_dir, OutputNames(files), automatic_cell=cell is None, name=name)
     if batch:
-        interrupted = _together(work, files, index, max_edges=max_edges, resume=resume, debug=debug)
+        interrupted = _together(
+            work, files, index, max_edges=max_edges, engine=engine or "auto", resume=resume, debug=debug
+        )
     else:
         interrupted = work_through(files, index, process=work.process, refuse=work.refuse, debug=debug)
     _report(work, as_json=as_json)
@@ -117,7 +123,14 @@ def _report(work: Batch, *, as_json: bool) -> None:
 
 
 def _together(
-    work: Batch, files: Sequence[Path], index: str, *, max_edges: int | None, resume: bool, debug: bool
+    work: Batch,
+    files: Sequence[Path],
+    index: str,
+    *,
+    max_edges: int | None,
+    engine: str,
+    resume: bool,
+    debug: bool,
 ) -> bool:
     """Relax in a batch; whether Ctrl-C ended it early."""
     from forcefield.cli.relax_batch import STORE, relax_together
@@ -129,7 +142,8 @@ def _together(
         return relax_together(
             files,
             index,
-            engine=work.engine,
+            calculator=work.engine,
+            engine=engine,
             options=work.options,
             automatic_cell=work.automatic_cell,
             max_edges=max_edges,

@@ -24,7 +24,8 @@ def relax_together(
     files: Sequence[Path],
     index: str,
     *,
-    engine: Any,
+    calculator: Any,
+    engine: str,
     options: RelaxOptions,
     automatic_cell: bool,
     max_edges: int | None,
@@ -38,7 +39,8 @@ def relax_together(
     Args:
         files: input files.
         index: frames to take from each, in ASE's notation.
-        engine: the ASE calculator.
+        calculator: the ASE calculator.
+        engine: what moves the structures, as `relax_each` takes it.
         options: options of the relaxations.
         automatic_cell: relax the cell of structures periodic along three axes, and of no others.
         max_edges: neighbour pairs in the batch; None chooses by the device.
@@ -52,6 +54,7 @@ def relax_together(
 
     Raises:
         ValueError: if the store belongs to other options or another model.
+        ImportError: if torch-sim is asked for and not installed.
     """
     from forcefield.workflows.batched import relax_each
 
@@ -60,7 +63,9 @@ def relax_together(
         failed = failure_handler(progress, refuse, debug=debug)
         source = _remembered(each_frame(files, index, progress, failed), frames)
         own = {**options.to_dict(), "cell": None if automatic_cell else options.cell}
-        outcomes = relax_each(source, engine, max_edges=max_edges, store=store, callback=_detail(progress), **own)
+        outcomes = relax_each(
+            source, calculator, max_edges=max_edges, engine=engine, store=store, callback=_detail(progress), **own
+        )
         interrupted = False
         try:
             with overlaps_known(), closing(outcomes):

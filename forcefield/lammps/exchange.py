@@ -7,7 +7,7 @@ belongs; between two reneighbourings of LAMMPS nothing of that changes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -120,6 +120,16 @@ class GhostExchange:
         return places[:, 0], places[:, 1]
 
 
+class RowExchange(Protocol):
+    """What carries rows to ghosts and back: `GhostExchange`, or the pair style of LAMMPS itself."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows (n_local, d) of local atoms to those of all atoms, (atoms, d)."""
+
+    def backward(self, rows: Tensor) -> Tensor:
+        """Rows (atoms, d), those of ghosts added to their atoms, (n_local, d)."""
+
+
 class OrderedExchange:
     """The exchange as networks call it between layers; differentiable, in the same order on every process.
 
@@ -128,7 +138,7 @@ class OrderedExchange:
     the others would wait for it for ever.
     """
 
-    def __init__(self, ghosts: GhostExchange, device: torch.device) -> None:
+    def __init__(self, ghosts: RowExchange, device: torch.device) -> None:
         self.ghosts = ghosts
         self.start = torch.zeros(1, dtype=torch.float64, device=device, requires_grad=True)
         self.token: Tensor = self.start
@@ -141,7 +151,7 @@ class OrderedExchange:
 
 class _Fill(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, token: Tensor, ghosts: GhostExchange) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, features: Tensor, token: Tensor, ghosts: RowExchange) -> tuple[Tensor, Tensor]:
         ctx.ghosts = ghosts
         return ghosts.forward(features), token.clone()
 

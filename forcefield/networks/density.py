@@ -7,13 +7,15 @@ With radial functions linear in a fixed basis, the sum over neighbours needs no 
     B2_i = W (A_i (x) A_i),  B3_i = A_i (x) B2_i                                channel-wise couplings
     h_i' = h_i + MLP(A_0, (A (x) A)_0, (A (x) B2)_0),  v_i' = W (A_1, (A (x) A)_1) * gate
 
-and the next layer gathers scalars h_j and vectors v_j. The density is that of the atomic cluster expansion (Drautz,
-Phys. Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104), message passing on it follows MACE (Batatia et al.,
-NeurIPS 2022, arXiv:2206.07697, eq. 7-12). We depart from MACE in that radial functions are linear, products of order
-three are built recursively with channel mixing in between, element-dependent weights scale M (s_i), A and the
-invariants instead of each product, half of the radial functions B measure the distance against the pair's covalent
-radii, and A is divided by sqrt(1 + mean A^2), which keeps products bounded and is smooth where the last neighbour
-leaves.
+and the next layer gathers scalars h_j and vectors v_j. The MLP's sums pass a layer normalisation (Ba et al.,
+arXiv:1607.06450, eq. 3; no parameters, 1 under the root) before their SiLU, so that no unit ends on its flat side. The
+density is that of the atomic cluster expansion (Drautz, Phys. Rev. B 99, 014104 (2019),
+doi:10.1103/PhysRevB.99.014104), message passing on it follows MACE (Batatia et al., NeurIPS 2022, arXiv:2206.07697,
+eq. 7-12). We depart from MACE in that radial functions are linear, products of order three are built recursively with
+channel mixing in between, element-dependent weights scale M (s_i), A and the invariants instead of each product, half
+of the radial functions B measure the distance against the pair's covalent radii, and A and the scalars that a later
+layer takes up are divided by sqrt(1 + mean of their squares), which keeps products bounded and is smooth where the last
+neighbour leaves.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class DensityNetwork(nn.Module):
         message_vectors: vector channels that neighbours send in later layers.
         hidden: width of the scalar MLPs.
         mean_neighbours: typical number of neighbours, normalises the density.
+        layer_norm: normalise what enters the activation functions; False for models of format 1.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class DensityNetwork(nn.Module):
         message_vectors: int = 16,
         hidden: int = 128,
         mean_neighbours: float = 30.0,
+        layer_norm: bool = True,
     ) -> None:
         super().__init__()
         self.cutoff = float(cutoff)
@@ -91,7 +95,9 @@ class DensityNetwork(nn.Module):
             n_basis = n_radial + n_warped
             self.densities.append(NeighbourDensity(len(elements), lmax, n_basis, scalars, vectors, channels))
             n_vectors = 0 if last else message_vectors
-            self.updates.append(AtomUpdate(len(elements), lmax, channels, n_vectors, hidden, first=first))
+            self.updates.append(
+                AtomUpdate(len(elements), lmax, channels, n_vectors, hidden, first=first, layer_norm=layer_norm)
+            )
             if not last:
                 self.messages.append(Linear(channels, message_scalars))
 
@@ -321,13 +327,24 @@ class AtomUpdate(nn.Module):
         n_vectors: vector channels to make, 0 in the last layer.
         hidden: width of the MLP.
         first: there are no scalars of a layer before.
+        layer_norm: normalise what enters the activation functions.
     """
 
     spread: Tensor
 
-    def __init__(self, n_species: int, lmax: int, channels: int, n_vectors: int, hidden: int, *, first: bool) -> None:
+    def __init__(
+        self,
+        n_species: int,
+        lmax: int,
+        channels: int,
+        n_vectors: int,
+        hidden: int,
+        *,
+        first: bool,
+        layer_norm: bool = True,
+    ) -> None:
         super().__init__()
-        self.n_vectors = n_vectors
+        self.n_vectors, self.layer_norm = n_vectors, layer_norm
         degrees = list(range(lmax + 1))
         self.element_scale = SpeciesEmbedding(n_species, (lmax + 1) * channels, scale=0.1)
         self.element_bias = SpeciesEmbedding(n_species, hidden)
@@ -360,7 +377,7 @@ class AtomUpdate(nn.Module):
             scalars (centres, channels), vectors (3, centres, n_vectors), energies (centres,).
         """
         components, n, channels = density.shape
-        density = density * torch.rsqrt(1 + density.square().mean(dim=(0, 2)))[:, None]
+        density = _bounded(density, dim=(0, 2))
         scale = 1 + self.element_scale(species).view(n, self.spread.shape[1], channels).transpose(0, 1)
         density = density * (self.spread @ scale.reshape(self.spread.shape[1], n * channels)).view(
             components, n, channels
@@ -368,14 +385,24 @@ class AtomUpdate(nn.Module):
         pairs = self.pair(density, density)
         mixed = torch.cat([mix(torch.cat(pairs[l], dim=2)) for l, mix in enumerate(self.pair_mix)])
         triples = self.triple(density, mixed)
-        invariants = [density[:1], *pairs[0], *triples[0]] + ([] if scalars is None else [scalars[None]])
-        silu = nn.functional.silu
-        scaled = torch.cat(invariants, dim=2)[0] * (1 + self.invariant_scale(species))  # (centres, paths * channels)
-        hidden = silu(self.hidden(scaled) + self.element_bias(species))
-        hidden = silu(self.hidden2(hidden) + self.bias2)
+        before = [] if scalars is None else [(_bounded(scalars) if self.layer_norm else scalars)[None]]
+        invariants = torch.cat([density[:1], *pairs[0], *triples[0], *before], dim=2)[0]  # (centres, paths * channels)
+        sums = self.hidden(invariants * (1 + self.invariant_scale(species))) + self.element_bias(species)
+        hidden = self._activated(self.hidden2(self._activated(sums)) + self.bias2)
         new = self.scalars(hidden) if scalars is None else scalars + self.scalars(hidden)
         energies = self.energy(hidden)[:, 0]
         if not self.n_vectors:
             return new, density.new_zeros(3, n, 0), energies
         covariants = torch.cat([density[1:4], *pairs[1]], dim=2)  # (3, centres, paths * channels)
         return new, self.vectors(covariants) * torch.sigmoid(self.gate(hidden)), energies
+
+    def _activated(self, sums: Tensor) -> Tensor:
+        """SiLU of the (normalised) sums of a layer's units, (centres, units)."""
+        if self.layer_norm:
+            sums = 2 * nn.functional.layer_norm(sums, sums.shape[-1:], eps=1.0)
+        return nn.functional.silu(sums)
+
+
+def _bounded(x: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
+    """``x / sqrt(1 + mean(x^2))``, smooth where x vanishes."""
+    return x * torch.rsqrt(1 + x.square().mean(dim=dim, keepdim=True))

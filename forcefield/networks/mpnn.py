@@ -78,7 +78,9 @@ class MPNN(AtomNetwork):
         make_message, make_update = choice(MESSAGES, message, "message"), choice(UPDATES, update, "update")
         self.aggregate = choice(AGGREGATIONS, aggregation, "aggregation")(mean_neighbours)
         sizes = [2 * channels + edge_channels, edge_channels, edge_channels]
-        self.edge_updates = nn.ModuleList([MLP(sizes) for _ in range(n_layers if update_edges else 0)])
+        self.edge_updates = nn.ModuleList(
+            [MLP(sizes, last_scale=0.3) for _ in range(n_layers if update_edges else 0)]  # they add up
+        )
         self.messages = nn.ModuleList([make_message(channels, edge_channels) for _ in range(n_layers)])
         self.updates = nn.ModuleList([make_update(channels) for _ in range(n_layers)])
         self.readout = EnergyReadout(channels, channels)
@@ -208,7 +210,7 @@ class ResidualUpdate(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mlp = MLP([2 * channels, channels, channels])
+        self.mlp = MLP([2 * channels, channels, channels], last_scale=0.3)  # features grow with every layer
 
     def forward(self, h: Tensor, m: Tensor) -> Tensor:
         """Args: h, m (centres, channels). Returns: the new h."""

@@ -7,8 +7,10 @@ Batzner et al., Nature Communications 13, 2453 (2022), doi:10.1038/s41467-022-29
 
 and the atomic energy is linear in the scalars of the last layer. We depart from the paper in that features have natural
 parity only (degree l has parity (-1)^l, so no pseudoscalars; forces are vectors and keep the full symmetry under
-reflections), the radial basis is fixed, and the cutoff has p = 6. With ``norm="rms"``, ``self_connection="shared"``
-and channels (128, 64, 32, 32) it is Nequix (Koker et al., arXiv:2508.16067).
+reflections), the radial basis is fixed unless ``trained_waves`` is set, and the cutoff has p = 6. With ``norm="rms"``,
+``self_connection="shared"`` and channels (128, 64, 32, 32) it is Nequix (Koker et al., arXiv:2508.16067); with
+``parity=False``, ``self_connection="shared"``, ``trained_waves=True``, ``cutoff_onset=4.5``, five layers and channels
+(128, 64, 32) it is SevenNet-0 (Park et al., J. Chem. Theory Comput. 20, 4857 (2024), doi:10.1021/acs.jctc.4c00190).
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ class NequIP(nn.Module):
         n_radial: Bessel functions.
         radial_hidden: widths of the radial MLPs.
         cutoff_exponent: p of the smooth cutoff.
+        cutoff_onset: where given, the cutoff is `switched_cutoff` from this distance (Å) on instead.
+        trained_waves: whether the wave numbers of the Bessel functions are parameters, as in the paper.
+        parity: False for all products of features and harmonics, whatever their parity: more paths, and mirror images
+            of a structure need no longer have the same energy.
         species_channels: length of the neighbours' element embedding in the first layer; ``channels[0]`` if None.
         self_connection: "species" for a matrix per element (the paper), "shared" for one matrix.
         norm: None, or "rms" for an equivariant layer norm before the nonlinearity.
@@ -60,6 +66,9 @@ class NequIP(nn.Module):
         n_radial: int = 8,
         radial_hidden: Sequence[int] = (32, 32),
         cutoff_exponent: int = 6,
+        cutoff_onset: float | None = None,
+        trained_waves: bool = False,
+        parity: bool = True,
         species_channels: int | None = None,
         self_connection: str = "species",
         norm: str | None = None,
@@ -78,7 +87,12 @@ class NequIP(nn.Module):
             first, last = k == 0, k == n_layers - 1
             l_out = [0] if last else range(lmax + 1)
             convolution = Convolution(
-                [sent] if first else channels, lmax, l_out, n_radial=n_radial, radial_hidden=radial_hidden
+                [sent] if first else channels,
+                lmax,
+                l_out,
+                n_radial=n_radial,
+                radial_hidden=radial_hidden,
+                parity=parity,
             )
             layers.append(
                 Interaction(
@@ -94,8 +108,16 @@ class NequIP(nn.Module):
                 senders.append(DegreeLinear(channels, channels))
         self.layers, self.senders = nn.ModuleList(layers), nn.ModuleList(senders)
         paths = [path for layer in layers for path in layer.convolution.paths]
-        scale = 1 / math.sqrt(mean_neighbours)
-        self.geometry = EdgeGeometry(cutoff, n_radial, cutoff_exponent, lmax, paths, scale=scale)
+        self.geometry = EdgeGeometry(
+            cutoff,
+            n_radial,
+            cutoff_exponent,
+            lmax,
+            paths,
+            scale=1 / math.sqrt(mean_neighbours),
+            onset=cutoff_onset,
+            trained_waves=trained_waves,
+        )
         self.readout = Linear(channels[0], 1)
         self.readout.weight.data *= 0.1  # forces of an untrained network stay of the order of 1 per Å
 

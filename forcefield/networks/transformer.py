@@ -13,6 +13,9 @@ features x_i of degree 0 to L, the rotation D_ij that turns the edge onto the po
 each on features divided by their root mean square (with a floor, so that small ones stay smooth). SO2 mixes
 degrees and channels by one matrix for each |m|. The atomic energy is a network of the last scalars.
 
+An atom starts with scalars, and only its last scalars are read. A scalar has m = 0 in any frame, and only m = 0 gives
+one, so the first and the last block do without the other orders, at the same result; those between have them all.
+
 We depart from the papers in that SO2 uses one matrix for m and -m instead of a complex pair: the imaginary one would
 mix both, which reflections forbid for features of natural parity (degree l has parity (-1)^l); in that the attention is
 smooth at the cutoff (by u, and by the 1, a neighbour that says nothing), its logarithms b being kept within 6; in
@@ -34,7 +37,7 @@ from forcefield.nn.gate import Gate, RMSNorm
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
 from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
 from forcefield.nn.radial import BesselBasis, smooth_cutoff
-from forcefield.nn.rotation import Rotations, rotate, rotate_back
+from forcefield.nn.rotation import Rotations, by_order
 
 
 class EquivariantTransformer(AtomNetwork):
@@ -62,7 +65,7 @@ class EquivariantTransformer(AtomNetwork):
         channels: int = 24,
         lmax: int = 2,
         n_heads: int = 4,
-        n_layers: int = 2,
+        n_layers: int = 3,
         n_radial: int = 8,
         radial_hidden: int = 32,
     ) -> None:
@@ -70,33 +73,57 @@ class EquivariantTransformer(AtomNetwork):
         if channels % n_heads:
             raise ValueError(f"n_heads must divide channels = {channels}, got {n_heads}")
         super().__init__(elements, cutoff)
-        self.components = [2 * l + 1 for l in range(lmax + 1)]
         self.radial, self.rotations = BesselBasis(cutoff, n_radial), Rotations(lmax)
         self.embedding = SpeciesEmbedding(self.n_species, channels)
         self.of_centre = SpeciesEmbedding(self.n_species, radial_hidden)
         self.of_neighbour = SpeciesEmbedding(self.n_species, radial_hidden)
         self.of_distance = Linear(n_radial, radial_hidden)
-        self.attentions = nn.ModuleList([Attention(channels, lmax, n_heads, radial_hidden) for _ in range(n_layers)])
-        self.feed_forwards = nn.ModuleList([FeedForward(channels, lmax) for _ in range(n_layers)])
+        degrees = [0, *[lmax] * (n_layers - 1), 0]  # of the features before, between and after the blocks
+        self.attentions = nn.ModuleList(
+            [
+                Attention(channels, before, lmax, after, n_heads, radial_hidden)
+                for before, after in zip(degrees, degrees[1:], strict=False)
+            ]
+        )
+        self.feed_forwards = nn.ModuleList([FeedForward(channels, after) for after in degrees[1:]])
         self.readout = EnergyReadout(channels, channels)
 
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Scalars (n_local, channels) of the last block and the atomic energies (n_local,)."""
         edges = neighbourhood(graph, vectors.to(self.dtype))
         envelope = smooth_cutoff(edges.distance, self.cutoff)[:, None]
-        rotations = self.rotations(edges.direction)
+        frames = Frames(self.rotations(edges.direction))
         species = self.species(graph.numbers)
         pair = edges.of_centres(self.of_centre(species)) + edges.of_neighbours(self.of_neighbour(species))
         edge = scaled_silu(pair + self.of_distance(self.radial(edges.distance)))  # (edges, radial_hidden)
-        scalars = self.embedding(species)[:, None]  # (atoms, 1, channels)
-        sent = torch.cat([scalars, scalars.new_zeros(len(scalars), sum(self.components) - 1, scalars.shape[2])], dim=1)
-        x = sent[: graph.n_local]  # (n_local, (lmax+1)^2, channels)
+        sent = self.embedding(species)[:, None]  # (atoms, 1, channels)
+        x = sent[: graph.n_local]  # (n_local, (l+1)^2, channels), l the degree between the blocks
         for k, (attention, feed_forward) in enumerate(zip(self.attentions, self.feed_forwards, strict=True)):
             if k:
                 sent = fill_ghosts(x, exchange)
-            x = x + attention(sent, edge, envelope, rotations, edges)
+            change = attention(sent, edge, envelope, frames, edges)
+            missing = max(change.shape[1] - x.shape[1], 0)
+            x = nn.functional.pad(x, (0, 0, 0, missing))[:, : change.shape[1]] + change
             x = x + feed_forward(x)
         return x[:, 0], self.readout(x[:, 0])
+
+
+class Frames:
+    """Rotations into the edges' frames, each kind made once.
+
+    Args:
+        rotations: list over l of (edges, 2l+1, 2l+1).
+    """
+
+    def __init__(self, rotations: list[Tensor]) -> None:
+        self.rotations = rotations
+        self.made: dict[tuple[int, int], Tensor] = {}
+
+    def into(self, lmax: int, m_max: int) -> Tensor:
+        """(edges, rows, (lmax+1)^2): features of degree 0 to lmax to their components up to m_max, sorted by |m|."""
+        if (lmax, m_max) not in self.made:
+            self.made[lmax, m_max] = by_order(self.rotations[: lmax + 1], m_max)
+        return self.made[lmax, m_max]
 
 
 class Attention(nn.Module):
@@ -104,87 +131,95 @@ class Attention(nn.Module):
 
     Args:
         channels: features of an atom, of each degree.
-        lmax: highest degree.
+        before: highest degree of the features it takes.
+        lmax: highest degree on the edges.
+        after: highest degree of the features it gives.
         n_heads: heads.
         n_edge: features of an edge.
     """
 
-    def __init__(self, channels: int, lmax: int, n_heads: int, n_edge: int) -> None:
+    def __init__(self, channels: int, before: int, lmax: int, after: int, n_heads: int, n_edge: int) -> None:
         super().__init__()
-        self.components, self.n_heads = [2 * l + 1 for l in range(lmax + 1)], n_heads
-        same = [channels] * (lmax + 1)
-        self.norm, self.gate = RMSNorm(same, floor=0.1), Gate(same)
-        self.source, self.target = DegreeLinear(same, same), DegreeLinear(same, same)
-        self.weights = MLP([n_edge, n_edge, (lmax + 1) * channels], last_scale=0.3)
-        self.first, self.second = OrderMixing(lmax, channels), OrderMixing(lmax, channels)
+        self.channels, self.n_heads = channels, n_heads
+        self.before, self.lmax, self.after, self.m_max = before, lmax, after, min(before, after)
+        taken = [channels] * (before + 1)
+        self.norm = RMSNorm(taken, floor=0.1)
+        self.source, self.target = DegreeLinear(taken, taken), DegreeLinear(taken, taken)
+        self.weights = MLP([n_edge, n_edge, (before + 1) * channels], last_scale=0.3)
+        self.first = OrderMixing(before, lmax, self.m_max, channels)
+        self.second = OrderMixing(lmax, after, self.m_max, channels)
         self.gates = Linear(channels, lmax * channels)
         self.logits = MLP([channels, channels, n_heads], last_scale=0.3)
-        self.out = DegreeLinear(same, same)
+        given = [channels] * (after + 1)
+        self.out = DegreeLinear(given, given)
 
-    def forward(
-        self, sent: Tensor, edge: Tensor, envelope: Tensor, rotations: list[Tensor], edges: Neighbourhood
-    ) -> Tensor:
+    def forward(self, sent: Tensor, edge: Tensor, envelope: Tensor, frames: Frames, edges: Neighbourhood) -> Tensor:
         """What the neighbours add.
 
         Args:
-            sent: (atoms, (lmax+1)^2, channels), ghosts included.
+            sent: (atoms, (before+1)^2, channels), ghosts included.
             edge: (edges, n_edge) features of the edges.
             envelope: (edges, 1) cutoff function.
-            rotations: into the edges' frames.
+            frames: rotations into the edges' frames.
             edges: the neighbours.
 
         Returns:
-            (centres, (lmax+1)^2, channels).
+            (centres, (after+1)^2, channels).
         """
-        x = self.norm(list(sent.split(self.components, dim=1)))
+        x = self.norm(split(sent, self.before))
         source, target = torch.cat(self.source(x), dim=1), torch.cat(self.target(x), dim=1)
-        pair = rotate(rotations, edges.of_neighbours(source) + edges.of_centres(target))
-        g = self.first(pair * self._per_component(self.weights(edge)))
-        weights = self._attention(g[:, 0], envelope, edges)  # (edges, channels)
-        parts = list(g.split(self.components, dim=1))
-        parts[0] = torch.cat([parts[0], self.gates(parts[0])], dim=2)
-        value = self.second(torch.cat(self.gate(parts), dim=1)) * weights[:, None]
-        summed = edges.sum(rotate_back(rotations, value))
-        return torch.cat(self.out(summed.split(self.components, dim=1)), dim=1)
+        pair = frames.into(self.before, self.m_max).bmm(edges.of_neighbours(source) + edges.of_centres(target))
+        g = self.first(pair * self._rows(self.weights(edge), self.before))  # (edges, rows, channels)
+        value = self.second(self._gated(g)) * self._attention(g[:, 0], envelope, edges)[:, None]
+        summed = edges.sum(frames.into(self.after, self.m_max).transpose(1, 2).bmm(value))
+        return torch.cat(self.out(split(summed, self.after)), dim=1)
 
     def _attention(self, scalars: Tensor, envelope: Tensor, edges: Neighbourhood) -> Tensor:
         """Weights a_ij of the heads, repeated for their channels: (edges, channels)."""
         logits = 6 * torch.tanh(self.logits(scalars) / 6)
         weights = envelope * torch.exp(logits)  # (edges, heads)
         attention = weights / edges.of_centres(1 + edges.sum(weights))
-        return attention.repeat_interleave(scalars.shape[1] // self.n_heads, dim=1)
+        return attention.repeat_interleave(self.channels // self.n_heads, dim=1)
 
-    def _per_component(self, weights: Tensor) -> Tensor:
-        """(edges, (lmax+1) channels) -> (edges, (lmax+1)^2, channels)."""
-        parts = weights[:, None].chunk(len(self.components), dim=2)
-        return torch.cat([part.expand(-1, n, -1) for part, n in zip(parts, self.components, strict=True)], dim=1)
+    def _gated(self, g: Tensor) -> Tensor:
+        """SiLU of the scalars; the other rows times the SiLU of a scalar for their degree, as in `Gate`."""
+        scalars, others = g[:, 0], g[:, 1:]
+        active = scaled_silu(torch.cat([scalars, self.gates(scalars)], dim=1))
+        factors = self._rows(active, self.lmax)
+        return torch.cat([factors[:, :1], others * factors[:, 1:]], dim=1)
+
+    def _rows(self, factors: Tensor, lmax: int) -> Tensor:
+        """One factor for each degree repeated for its rows: (edges, (lmax+1) channels) -> (edges, rows, channels)."""
+        degrees = factors.view(-1, lmax + 1, self.channels)
+        higher = [degrees[:, m:] for m in range(1, self.m_max + 1) for _ in (m, -m)]
+        return torch.cat([degrees, *higher], dim=1) if higher else degrees
 
 
 class OrderMixing(nn.Module):
     """The SO(2) convolution: degrees and channels of the components m and -m are mixed by one matrix for each |m|.
 
     Args:
-        lmax: highest degree.
+        before: highest degree of what it takes.
+        after: highest degree of what it gives.
+        m_max: highest order.
         channels: features of each degree, before and after.
     """
 
-    def __init__(self, lmax: int, channels: int) -> None:
+    def __init__(self, before: int, after: int, m_max: int, channels: int) -> None:
         super().__init__()
-        self.lmax, self.channels = lmax, channels
-        widths = [(lmax + 1 - m) * channels for m in range(lmax + 1)]
-        self.orders = nn.ModuleList([Linear(width, width) for width in widths])
+        self.channels = channels
+        orders = range(m_max + 1)
+        self.rows = [(before + 1 - m) * (2 if m else 1) for m in orders]
+        self.rows_after = [(after + 1 - m) * (2 if m else 1) for m in orders]
+        self.orders = nn.ModuleList([Linear((before + 1 - m) * channels, (after + 1 - m) * channels) for m in orders])
 
     def forward(self, features: Tensor) -> Tensor:
-        """Args: features (edges, (lmax+1)^2, channels) in the edges' frames. Returns: the same shape."""
-        columns = list(features.unbind(1))  # component l^2 + l + m is column m of degree l
-        for m, linear in enumerate(self.orders):
-            degrees = range(m, self.lmax + 1)
-            for sign in (1,) if m == 0 else (1, -1):
-                places = [l * l + l + sign * m for l in degrees]
-                mixed = linear(torch.cat([columns[place] for place in places], dim=1))
-                for k, place in enumerate(places):
-                    columns[place] = mixed[:, k * self.channels : (k + 1) * self.channels]
-        return torch.stack(columns, dim=1)
+        """Args: features (edges, rows, channels) in the edges' frames, as `by_order` sorts them. Returns: the like."""
+        mixed = []
+        for part, rows, linear in zip(features.split(self.rows, dim=1), self.rows_after, self.orders, strict=True):
+            n_in = linear.get_parameter("weight").shape[0]
+            mixed.append(linear(part.reshape(-1, n_in)).view(-1, rows, self.channels))
+        return torch.cat(mixed, dim=1) if len(mixed) > 1 else mixed[0]
 
 
 class FeedForward(nn.Module):
@@ -198,11 +233,16 @@ class FeedForward(nn.Module):
     def __init__(self, channels: int, lmax: int) -> None:
         super().__init__()
         same = [channels] * (lmax + 1)
-        self.components = [2 * l + 1 for l in range(lmax + 1)]
+        self.lmax = lmax
         self.norm, self.gate = RMSNorm(same, floor=0.1), Gate(same)
         self.first, self.second = DegreeLinear(same, self.gate.in_channels), DegreeLinear(same, same)
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x (atoms, (lmax+1)^2, channels). Returns: the same shape."""
-        hidden = self.gate(self.first(self.norm(list(x.split(self.components, dim=1)))))
+        hidden = self.gate(self.first(self.norm(split(x, self.lmax))))
         return torch.cat(self.second(hidden), dim=1)
+
+
+def split(x: Tensor, lmax: int) -> list[Tensor]:
+    """Features (atoms, (lmax+1)^2, channels) as a list over l of (atoms, 2l+1, channels)."""
+    return list(x.split([2 * l + 1 for l in range(lmax + 1)], dim=1))

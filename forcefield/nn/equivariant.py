@@ -69,9 +69,15 @@ def clebsch_gordan(l_first: int, l_second: int, l_out: int) -> np.ndarray:
     return o3.wigner_3j(l_first, l_second, l_out, dtype=torch.float64).numpy() * np.sqrt(2 * l_out + 1)
 
 
-def coupling_paths(l_first: list[int], l_second: list[int], l_out: int) -> list[tuple[int, int]]:
-    """Degree pairs that couple to ``l_out`` with the parity of ``l_out``, all degrees having parity (-1)^l."""
-    return [(a, b) for a in l_first for b in l_second if abs(a - b) <= l_out <= a + b and (a + b + l_out) % 2 == 0]
+def coupling_paths(
+    l_first: list[int], l_second: list[int], l_out: int, *, parity: bool = True
+) -> list[tuple[int, int]]:
+    """Degree pairs that couple to ``l_out`` with the parity of ``l_out``, all degrees having parity (-1)^l.
+
+    Without ``parity`` also those that need not have it: such a product keeps rotations, but no reflections.
+    """
+    pairs = [(a, b) for a in l_first for b in l_second if abs(a - b) <= l_out <= a + b]
+    return [(a, b) for a, b in pairs if not parity or (a + b + l_out) % 2 == 0]
 
 
 class SphericalHarmonics(nn.Module):

@@ -29,6 +29,25 @@ def smooth_cutoff(distance: Tensor, cutoff: float | Tensor, exponent: int = 6) -
     return 1 + power * (-(p + 1) * (p + 2) / 2 + x * (p * (p + 2) - x * (p * (p + 1) / 2)))
 
 
+def switched_cutoff(distance: Tensor, cutoff: float, onset: float) -> Tensor:
+    """Switching function, 1 up to the onset, and 0 with its first derivative at the cutoff.
+
+    ``(r_c^2 - r^2)^2 (r_c^2 + 2 r^2 - 3 r_on^2) / (r_c^2 - r_on^2)^3`` between the two; its second derivative jumps at
+    both, unlike that of `smooth_cutoff`.
+
+    Args:
+        distance: any shape (Å).
+        cutoff: r_c (Å).
+        onset: r_on, below the cutoff (Å).
+
+    References:
+        Brooks et al. (CHARMM), J. Comput. Chem. 4, 187 (1983), doi:10.1002/jcc.540040211; known as XPLOR's.
+    """
+    square = distance.clamp(min=onset, max=cutoff).square()
+    inner, outer = onset**2, cutoff**2
+    return (outer - square).square() * (outer + 2 * square - 3 * inner) / (outer - inner) ** 3
+
+
 class BesselBasis(nn.Module):
     """Spherical Bessel functions of order zero times the smooth cutoff.
 
@@ -38,6 +57,11 @@ class BesselBasis(nn.Module):
         cutoff: r_c (Å).
         n_functions: number of basis functions.
         exponent: p of the smooth cutoff.
+        onset: where given, u is the `switched_cutoff` from this distance (Å) on.
+        trained: whether the wave numbers, n pi at the start, are parameters.
+
+    Raises:
+        ValueError: the onset is not between zero and the cutoff.
 
     References:
         Gasteiger, Gross, Günnemann, ICLR 2020, arXiv:2003.03123, eq. 7 and 8.
@@ -45,17 +69,35 @@ class BesselBasis(nn.Module):
 
     waves: Tensor
 
-    def __init__(self, cutoff: float, n_functions: int = 8, exponent: int = 6) -> None:
+    def __init__(
+        self,
+        cutoff: float,
+        n_functions: int = 8,
+        exponent: int = 6,
+        *,
+        onset: float | None = None,
+        trained: bool = False,
+    ) -> None:
         super().__init__()
-        self.cutoff, self.n_functions, self.exponent = float(cutoff), n_functions, exponent
+        if onset is not None and not 0 <= onset < cutoff:
+            raise ValueError(f"the cutoff function must begin between 0 and the cutoff of {cutoff} Å, got {onset}")
+        self.cutoff, self.n_functions, self.exponent, self.onset = float(cutoff), n_functions, exponent, onset
         waves = math.pi * torch.arange(1, n_functions + 1, dtype=torch.float64, device="cpu")
-        self.register_buffer("waves", waves, persistent=False)
+        if trained:
+            self.waves = nn.Parameter(waves.to(torch.get_default_dtype()))
+        else:
+            self.register_buffer("waves", waves, persistent=False)
 
     def forward(self, distance: Tensor) -> Tensor:
         """Args: distance of any shape (Å). Returns: (..., n_functions)."""
         x = distance / self.cutoff
-        amplitude = math.sqrt(2.0) * smooth_cutoff(distance, self.cutoff, self.exponent) / x
+        amplitude = math.sqrt(2.0) * self._envelope(distance) / x
         return torch.sin(x[..., None] * self.waves.to(x.dtype)) * amplitude[..., None]
+
+    def _envelope(self, distance: Tensor) -> Tensor:
+        if self.onset is None:
+            return smooth_cutoff(distance, self.cutoff, self.exponent)
+        return switched_cutoff(distance, self.cutoff, self.onset)
 
 
 class WarpedBesselBasis(nn.Module):

@@ -55,12 +55,23 @@ class Rotations(nn.Module):
         return matrices[: self.lmax + 1]
 
 
-def rotate(matrices: list[Tensor], features: Tensor) -> Tensor:
-    """Features in the frames of the edges: (edges, (lmax+1)^2, channels) -> the same shape."""
-    parts = features.split([2 * l + 1 for l in range(len(matrices))], dim=1)
-    return torch.cat([matrix.bmm(part) for matrix, part in zip(matrices, parts, strict=True)], dim=1)
+def order_rows(lmax: int, m_max: int) -> list[tuple[int, int]]:
+    """Degree l and order m of the components with ``|m| <= m_max``: m = 0 first, then 1 and -1, 2 and -2, ..."""
+    orders = [0] + [sign * m for m in range(1, m_max + 1) for sign in (1, -1)]
+    return [(l, m) for m in orders for l in range(abs(m), lmax + 1)]
 
 
-def rotate_back(matrices: list[Tensor], features: Tensor) -> Tensor:
-    """The inverse of `rotate`."""
-    return rotate([matrix.transpose(1, 2) for matrix in matrices], features)
+def by_order(matrices: list[Tensor], m_max: int) -> Tensor:
+    """One matrix of all degrees, which turns features into the edges' frames and keeps components up to m_max.
+
+    Args:
+        matrices: what `Rotations` gives, up to the degree of the features.
+        m_max: highest order to keep.
+
+    Returns:
+        (edges, rows, (lmax+1)^2), rows as `order_rows` lists them.
+    """
+    lmax = len(matrices) - 1
+    before = [(l**2, (lmax + 1) ** 2 - (l + 1) ** 2) for l in range(lmax + 1)]  # columns of the other degrees
+    rows = [(l, l + m) for l, m in order_rows(lmax, m_max)]
+    return torch.stack([nn.functional.pad(matrices[l][:, row], before[l]) for l, row in rows], dim=1)

@@ -28,16 +28,21 @@ Path = tuple[int, int, int]
 """Degrees of the features, of the spherical harmonics and of the result."""
 
 
-def convolution_paths(l_in: Sequence[int], lmax: int, l_out: Sequence[int]) -> list[Path]:
+def convolution_paths(l_in: Sequence[int], lmax: int, l_out: Sequence[int], *, parity: bool = True) -> list[Path]:
     """Paths of natural parity, ordered by the degree of the result, then of the features, then of the harmonics.
 
     Args:
         l_in: degrees of the features.
         lmax: highest degree of the spherical harmonics.
         l_out: degrees of the result.
+        parity: False for all paths, which give up the symmetry under reflections.
     """
     harmonics = list(range(lmax + 1))
-    return [(first, second, out) for out in l_out for first, second in coupling_paths(list(l_in), harmonics, out)]
+    return [
+        (first, second, out)
+        for out in l_out
+        for first, second in coupling_paths(list(l_in), harmonics, out, parity=parity)
+    ]
 
 
 class EdgeGeometry(nn.Module):
@@ -50,14 +55,24 @@ class EdgeGeometry(nn.Module):
         lmax: highest degree of the spherical harmonics.
         paths: every path that some layer uses.
         scale: factor on T, and so on every sum over neighbours.
+        onset, trained_waves: options of the radial basis, see `BesselBasis`.
     """
 
     def __init__(
-        self, cutoff: float, n_radial: int, exponent: int, lmax: int, paths: Iterable[Path], *, scale: float
+        self,
+        cutoff: float,
+        n_radial: int,
+        exponent: int,
+        lmax: int,
+        paths: Iterable[Path],
+        *,
+        scale: float,
+        onset: float | None = None,
+        trained_waves: bool = False,
     ) -> None:
         super().__init__()
         self.scale = scale
-        self.radial = BesselBasis(cutoff, n_radial, exponent)
+        self.radial = BesselBasis(cutoff, n_radial, exponent, onset=onset, trained=trained_waves)
         self.angular = SphericalHarmonics(lmax)
         self.paths = sorted(set(paths))
         for path in self.paths:
@@ -134,6 +149,7 @@ class Convolution(nn.Module):
         l_out: degrees wanted.
         n_radial: radial functions.
         radial_hidden: widths of the radial MLP.
+        parity: False for paths of any parity, see `convolution_paths`.
     """
 
     def __init__(
@@ -144,10 +160,11 @@ class Convolution(nn.Module):
         *,
         n_radial: int,
         radial_hidden: Sequence[int],
+        parity: bool = True,
     ) -> None:
         super().__init__()
         self.channels, self.l_out = list(channels), list(l_out)
-        self.paths = convolution_paths(range(len(self.channels)), lmax, self.l_out)
+        self.paths = convolution_paths(range(len(self.channels)), lmax, self.l_out, parity=parity)
         self.widths = [self.channels[first] for first, _, _ in self.paths]
         self.weights = RadialWeights(n_radial, radial_hidden, sum(self.widths))
 

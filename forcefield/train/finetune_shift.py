@@ -64,6 +64,7 @@ class EnergyShift:
             isolated_energies={z: self.isolated.get(z, 0.0) for z in elements},
             bound_energies={z: self.bound.get(z, 0.0) for z in elements},
             repulsion=False,
+            saturates=base.saturates,
         )
 
     def as_dict(self) -> dict[str, dict[str, float]]:

@@ -94,10 +94,30 @@ def test_resume_with_other_options_is_refused(folder, run):
 
 def test_options_of_a_batch_need_one(folder, run):
     result = run("H2O.xyz", "--resume")
-    assert result.exit_code == 2 and "--resume and --max-edges belong to --batch" in result.stderr
+    assert result.exit_code == 2 and "--resume, --max-edges and --engine belong to --batch" in result.stderr
 
 
 def test_any_calculator(folder, run):
     result = run("Cu.cif", "--batch", calculator="ase.calculators.emt:EMT")
     assert result.exit_code == 0, result.output
     assert json.loads((folder / "Cu_relax.json").read_text())["converged"] is True
+
+
+def test_torch_sim_gives_the_same_where_it_is_installed(folder, run):
+    pytest.importorskip("forcefield.torchsim.model")
+    pytest.importorskip("torch_sim")
+    for engine in ("own", "torch-sim"):
+        result = run("Cu.cif", "H2O.xyz", "--batch", "--engine", engine, "--output-dir", engine)
+        assert "Traceback" not in result.output, result.output
+    for name in ("Cu", "H2O"):
+        found, expected = (
+            json.loads((folder / where / f"{name}_relax.json").read_text()) for where in ("torch-sim", "own")
+        )
+        assert found["reason"] == expected["reason"]
+        assert found["energy"] == pytest.approx(expected["energy"], abs=1e-3)
+
+
+def test_engines_are_checked(folder, run):
+    assert "belong to --batch" in run("H2O.xyz", "--engine", "own").output
+    result = run("H2O.xyz", "--batch", "--engine", "fast")
+    assert result.exit_code == 2 and "engine is 'fast', but must be one of auto, own, torch-sim" in result.output

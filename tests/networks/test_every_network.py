@@ -87,8 +87,6 @@ def test_untrained_forces_are_moderate(name: str, rattled_crystal: ase.Atoms) ->
 
 
 def test_a_few_steps_of_training_on_forces_lower_the_loss(name: str, small: Any) -> None:
-    if name == "gcn":
-        pytest.skip("a single weight for a pair cannot follow arbitrary forces")
     network = small(name).make().float()
     potential = potential_around(network)
     graph = graph_from_atoms(molecule("CH3OH"), network.cutoff)
@@ -102,7 +100,7 @@ def test_a_few_steps_of_training_on_forces_lower_the_loss(name: str, small: Any)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert min(losses[-5:]) < 0.97 * losses[0]
+    assert min(losses[-5:]) < 0.75 * losses[0]
 
 
 @pytest.mark.parametrize("option", ["channels", "n_layers"])

@@ -57,6 +57,27 @@ def test_each_element_has_its_own_self_connection_only_if_asked_for(small: Any) 
     assert own - shared == (len(network.elements) - 1) * (into_hidden + into_last)
 
 
+def test_without_parity_there_are_more_paths_and_only_reflections_are_lost(small: Any, quick: list[str]) -> None:
+    options = {"parity": False, "trained_waves": True, "self_connection": "shared"}
+    kept = [check for check in quick if check != "reflection"]
+    assert not small("nequip", **options).failures(kept)
+    assert small("nequip", **options).failures(["reflection"])
+    with_parity, without = (small("nequip", parity=parity).make() for parity in (True, False))
+    more = set(without.layers[1].convolution.paths) - set(with_parity.layers[1].convolution.paths)
+    assert more == {(1, 1, 1), (1, 2, 2), (2, 1, 2), (2, 2, 1)}
+
+
+def test_energy_follows_the_switched_cutoff_to_its_end(small: Any) -> None:
+    """A dimer leaves the cutoff with one continuous derivative."""
+    network = small("nequip", cutoff_onset=3.0).make().double()
+    energies = []
+    for distance in (3.999, 4.0, 4.001):
+        graph = graph_from_atoms(ase.Atoms("OH", positions=[[0, 0, 0], [distance, 0, 0]]), 5.0)
+        energies.append(network(graph, graph.edge_vectors()).sum().item())
+    assert energies[1] == pytest.approx(energies[2], abs=1e-12)
+    assert 1e-12 < abs(energies[0] - energies[1]) < 1e-5
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -65,6 +86,7 @@ def test_each_element_has_its_own_self_connection_only_if_asked_for(small: Any) 
         ({"n_layers": 0}, "n_layers"),
         ({"self_connection": "none"}, "'species' or 'shared'"),
         ({"norm": "layer"}, "None or 'rms'"),
+        ({"cutoff_onset": 6.0}, "between 0 and the cutoff"),
     ],
 )
 def test_unknown_options_are_refused(options: dict, message: str) -> None:

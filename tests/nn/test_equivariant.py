@@ -106,6 +106,7 @@ def test_coupling_paths_obey_triangle_and_parity():
     assert coupling_paths(degrees, degrees, 0) == [(0, 0), (1, 1), (2, 2)]
     assert coupling_paths(degrees, degrees, 1) == [(0, 1), (1, 0), (1, 2), (2, 1)]
     assert coupling_paths(degrees, [1], 2) == [(1, 1)]
+    assert coupling_paths(degrees, [1], 2, parity=False) == [(1, 1), (2, 1)]
     for out in range(4):
         parity = o3.Irrep(out, (-1) ** out)
         expected = [

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import spherical_jn
 
-from forcefield.nn.radial import BesselBasis, WarpedBesselBasis, smooth_cutoff
+from forcefield.nn.radial import BesselBasis, WarpedBesselBasis, smooth_cutoff, switched_cutoff
 
 CUTOFF = 4.5
 
@@ -54,6 +54,33 @@ def test_smooth_cutoff_with_one_radius_for_each_pair():
     radii = torch.tensor([2.0, 5.0, 2.5], dtype=torch.float64)
     expected = [float(smooth_cutoff(a, float(b))) for a, b in zip(r, radii, strict=True)]
     assert smooth_cutoff(r, radii).tolist() == expected
+
+
+def test_switched_cutoff_against_its_defining_conditions():
+    """The cubic in r^2 that is 1 at the onset and 0 at the cutoff, with no slope at either."""
+    onset = 3.0
+    x = np.array([onset**2, CUTOFF**2])
+    rows = [[1, a, a**2, a**3] for a in x] + [[0, 1, 2 * a, 3 * a**2] for a in x]
+    coefficients = np.linalg.solve(rows, [1.0, 0.0, 0.0, 0.0])
+    r = np.linspace(onset, CUTOFF, 50)
+    expected = sum(c * r ** (2 * n) for n, c in enumerate(coefficients))
+    np.testing.assert_allclose(switched_cutoff(torch.from_numpy(r), CUTOFF, onset).numpy(), expected, atol=1e-9)
+    outside = torch.tensor([0.0, 1.0, onset, CUTOFF, CUTOFF + 1], dtype=torch.float64)
+    assert switched_cutoff(outside, CUTOFF, onset).tolist() == [1.0, 1.0, 1.0, 0.0, 0.0]
+    for r in (0.5 * onset, 2 * CUTOFF):
+        assert derivatives_at(lambda r: switched_cutoff(r, CUTOFF, onset), r, 1)[1] == 0.0
+
+
+def test_bessel_functions_with_the_switched_cutoff_and_trained_waves():
+    r = torch.linspace(0.3, 1.2 * CUTOFF, 40, dtype=torch.float64)
+    plain, other = BesselBasis(CUTOFF, 4), BesselBasis(CUTOFF, 4, onset=3.0, trained=True).double()
+    expected = plain(r) * (switched_cutoff(r, CUTOFF, 3.0) / smooth_cutoff(r, CUTOFF).clamp(min=1e-300))[:, None]
+    inside = r < 0.99 * CUTOFF
+    np.testing.assert_allclose(other(r)[inside].detach(), expected[inside], atol=1e-6)  # waves start in float32
+    assert not other(r)[r >= CUTOFF].any()
+    assert list(plain.state_dict()) == [] and [name for name, _ in other.named_parameters()] == ["waves"]
+    with pytest.raises(ValueError, match="must begin between 0 and the cutoff of 4.5"):
+        BesselBasis(CUTOFF, 4, onset=5.0)
 
 
 def test_bessel_functions_are_spherical_bessel_times_the_envelope():

@@ -13,14 +13,13 @@ from forcefield.graph import Graph
 from forcefield.units import GPA
 from forcefield.workflows import relax_result as ended
 from forcefield.workflows.batched.choices import TooLargeError
-from forcefield.workflows.batched.computed import Computed, snapshots_of
+from forcefield.workflows.batched.computed import Computed, ended_structures, last_states, snapshots_of
 from forcefield.workflows.batched.constrained import constrain_moves, constrain_results
 from forcefield.workflows.batched.evaluation import Evaluator
 from forcefield.workflows.batched.members import Member, Snapshot
 from forcefield.workflows.batched.neighbours import EdgeLists, rebuild, stale_lists
 from forcefield.workflows.batched.rows import Rows, make_rows, row_forces
 from forcefield.workflows.batched.steppers import STEPPERS, Stepper, largest_row
-from forcefield.workflows.relax import VOLUME_RANGE
 from forcefield.workflows.relax_setup import RelaxOptions
 
 
@@ -173,33 +172,11 @@ class Batch:
 
     def _judge(self, computed: Computed) -> list[Leaving]:
         """Say which structures have ended, and why."""
-        finite = computed.finite()
-        small = (computed.max_force <= self.options.fmax) & (computed.max_stress <= self.options.smax * GPA)
         ratio = torch.linalg.det(computed.cells).abs() / torch.linalg.det(self._start_cells).abs()
-        exploding = self._variable & ~((ratio >= VOLUME_RANGE[0]) & (ratio <= VOLUME_RANGE[1]))
-        exhausted = computed.steps >= self.options.steps
-        verdicts = [(~finite, ended.NON_FINITE), (small, ended.CONVERGED), (exploding, ended.CELL_EXPLODING)]
-        code = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
-        for number, (holds, _) in reversed(list(enumerate([*verdicts, (exhausted, ended.STEP_LIMIT)], start=1))):
-            code = torch.where(holds, number, code)
-        reasons = ["", *(reason for _, reason in verdicts), ended.STEP_LIMIT]
-        found = [(k, reasons[number]) for k, number in enumerate(code.tolist()) if number]
         before, self._computed = self._computed, (self.members, computed)
-        broken = [k for k, reason in found if reason == ended.NON_FINITE]
-        states = dict(
-            zip([k for k, _ in found], snapshots_of(self.members, computed, [k for k, _ in found]), strict=True)
-        )
-        states |= self._earlier(before, broken)
-        return [Leaving(self.members[k], states[k], reason) for k, reason in found]
-
-    def _earlier(self, before: tuple[list[Member], Computed] | None, broken: list[int]) -> dict[int, Snapshot]:
-        """The states of some structures one step ago, where there was one."""
-        if before is None or not broken:
-            return {}
-        places = {id(member): place for place, member in enumerate(before[0])}
-        known = [(k, places[id(self.members[k])]) for k in broken if id(self.members[k]) in places]
-        snapshots = snapshots_of(*before, [place for _, place in known])
-        return {k: snapshot for (k, _), snapshot in zip(known, snapshots, strict=True)}
+        reasons = ended_structures(computed, ratio, self._variable, self.options)
+        states = last_states(self._computed, before, reasons)
+        return [Leaving(self.members[k], states[k], reason) for k, reason in reasons.items()]
 
     def _advance(self, computed: Computed) -> list[Leaving]:
         """Move every structure one step; those whose symmetry does not bear it leave."""

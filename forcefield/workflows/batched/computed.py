@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from forcefield.units import GPA
+from forcefield.workflows import relax_result as ended
 from forcefield.workflows.batched.members import Member, Snapshot
+from forcefield.workflows.relax import VOLUME_RANGE
+from forcefield.workflows.relax_setup import RelaxOptions
 
 
 @dataclass
@@ -57,3 +61,51 @@ def snapshots_of(members: Sequence[Member], computed: Computed, which: Sequence[
     """The states of some structures of a batch, by their numbers in it."""
     first = np.cumsum([0] + [len(member) for member in members])
     return [computed.snapshot(k, int(first[k]), len(members[k])) for k in which]
+
+
+Known = tuple[list[Member], Computed]
+"""Results of one step and whose they are."""
+
+
+def ended_structures(
+    computed: Computed, volume_ratio: Tensor, variable: Tensor, options: RelaxOptions
+) -> dict[int, str]:
+    """Which structures have ended, and why.
+
+    Args:
+        computed: the results.
+        volume_ratio: (structures,) volume by volume at the start.
+        variable: (structures,) whether the cell changes.
+        options: the limits.
+    """
+    small = (computed.max_force <= options.fmax) & (computed.max_stress <= options.smax * GPA)
+    exploding = variable & ~((volume_ratio >= VOLUME_RANGE[0]) & (volume_ratio <= VOLUME_RANGE[1]))
+    verdicts = [
+        (~computed.finite(), ended.NON_FINITE),
+        (small, ended.CONVERGED),
+        (exploding, ended.CELL_EXPLODING),
+        (computed.steps >= options.steps, ended.STEP_LIMIT),
+    ]
+    code = torch.zeros_like(computed.steps)
+    for number, (holds, _) in reversed(list(enumerate(verdicts, start=1))):
+        code = torch.where(holds, number, code)
+    return {k: verdicts[number - 1][1] for k, number in enumerate(code.tolist()) if number}
+
+
+def last_states(known: Known, before: Known | None, reasons: Mapping[int, str]) -> dict[int, Snapshot | None]:
+    """The states in which structures end: the present one, or that of a step ago where the present is not finite.
+
+    Args:
+        known: the present results.
+        before: those of a step ago.
+        reasons: why each of the structures ends.
+    """
+    members = known[0]
+    states: dict[int, Snapshot | None] = dict(zip(reasons, snapshots_of(*known, list(reasons)), strict=True))
+    broken = [k for k, reason in reasons.items() if reason == ended.NON_FINITE]
+    if before is None or not broken:
+        return states
+    places = {id(member): place for place, member in enumerate(before[0])}
+    earlier = [(k, places[id(members[k])]) for k in broken if id(members[k]) in places]
+    snapshots = snapshots_of(*before, [place for _, place in earlier])
+    return states | {k: snapshot for (k, _), snapshot in zip(earlier, snapshots, strict=True)}

@@ -13,7 +13,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from forcefield.structures import as_atoms
 from forcefield.workflows import relax_result as ended
-from forcefield.workflows.batched.choices import BATCH_OPTIMIZERS, TooLargeError, options_for
+from forcefield.workflows.batched.choices import (
+    BATCH_OPTIMIZERS,
+    ENGINES,
+    TooLargeError,
+    options_for,
+    why_not_torch_sim,
+)
 from forcefield.workflows.batched.outcome import BatchOutcome, BatchProgress, failure
 from forcefield.workflows.batched.store import RelaxStore, structure_key
 from forcefield.workflows.relax import relax
@@ -21,6 +27,7 @@ from forcefield.workflows.relax_setup import RelaxOptions
 
 if TYPE_CHECKING:
     from forcefield.workflows.batched.engine import BatchEngine
+    from forcefield.workflows.batched.torchsim_engine import TorchSimEngine
 
 
 def relax_many(structures: Iterable[Any], calculator: Any = None, **options: Any) -> list[BatchOutcome]:
@@ -46,6 +53,7 @@ def relax_each(
     symprec: float = 0.01,
     max_edges: int | None = None,
     skin: float = 0.5,
+    engine: str = "auto",
     store: str | Path | None = None,
     callback: Callable[[BatchProgress], None] | None = None,
 ) -> Generator[BatchOutcome, None, None]:
@@ -69,6 +77,8 @@ def relax_each(
         symprec: see there.
         max_edges: neighbour pairs in a batch; None chooses by the device. It falls to half when memory runs out.
         skin: extra radius of the neighbour lists (Å).
+        engine: "own", the loop described above; "torch-sim", which serves FIRE without constraints or symmetry, for
+            crystals and molecules (others are relaxed by `relax`); "auto" takes "own", which was measured faster.
         store: file in which finished relaxations are kept; those it holds of an earlier run are not done again.
         callback: called with a `BatchProgress` after every step of the batch and every structure done.
 
@@ -78,6 +88,7 @@ def relax_each(
 
     Raises:
         ValueError: for an impossible option, or a store of other options.
+        ImportError: if torch-sim is asked for and not installed.
         TypeError: if a single structure came instead of many.
     """
     if isinstance(structures, Atoms):
@@ -92,12 +103,18 @@ def relax_each(
         symmetry=symmetry,
         symprec=symprec,
     )
+    if engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r}, but must be one of {', '.join(ENGINES)}.")
+    if engine == "torch-sim":
+        from forcefield.torchsim.model import require_torch_sim  # loads torch
+
+        require_torch_sim()
     if max_edges is not None and max_edges < 1:
         raise ValueError(f"max_edges is {max_edges}, but must be 1 or more.")
     if not (math.isfinite(skin) and skin >= 0.0):
         raise ValueError(f"skin is {skin}, but must be a length in Å, 0 or more.")
     total = len(structures) if isinstance(structures, Sized) else None
-    run = _Run(calculator, options, cell is None, max_edges, skin, callback, total)
+    run = _Run(calculator, options, cell is None, max_edges, skin, engine == "torch-sim", callback, total)
     if store is not None:
         run.store = RelaxStore(store, run.identity())
     return run.drive(iter(structures))
@@ -112,10 +129,11 @@ class _Run:
     automatic_cell: bool
     max_edges: int | None
     skin: float
+    with_torch_sim: bool
     callback: Callable[[BatchProgress], None] | None
     total: int | None
     store: RelaxStore | None = None
-    engine: BatchEngine | None = None
+    engine: BatchEngine | TorchSimEngine | None = None
     finished: int = 0
     keys: dict[int, str] = field(default_factory=dict)  # of structures that are not done
     default: Any = None  # the default model, once it is needed
@@ -123,7 +141,8 @@ class _Run:
     def identity(self) -> dict[str, Any]:
         """What results depend on beside the structure."""
         options = self.options.to_dict() | ({"cell": "automatic"} if self.automatic_cell else {})
-        return {"options": options, "calculator": describe_calculator(self._calculator())}
+        engine = {"engine": "torch-sim"} if self.with_torch_sim else {}
+        return {"options": options, "calculator": describe_calculator(self._calculator()), **engine}
 
     def drive(self, source: Iterator[Any]) -> Generator[BatchOutcome, None, None]:
         """Give every outcome once, kept in the store; after Ctrl-C the last states of those in flight."""
@@ -165,7 +184,7 @@ class _Run:
             known = self._known(index, start, attached)
             if known is not None:
                 return known
-            if attached is None and self._batch_serves():
+            if attached is None and self._batch_serves(start):
                 self._engine().add(index, start)
                 return None
             options = options_for(start, self.options, automatic_cell=self.automatic_cell)
@@ -192,19 +211,19 @@ class _Run:
         if outcome.result is not None or lasting:
             self.store.add(key, outcome)
 
-    def _batch_serves(self) -> bool:
+    def _batch_serves(self, start: Atoms) -> bool:
         """Whether optimizer and calculator work in a batch: a model of this package, and no class derived from it."""
         if self.options.optimizer.upper() not in BATCH_OPTIMIZERS or not hasattr(self._calculator(), "model"):
             return False
         from forcefield.calculator import GNNCalculator
 
-        return type(self._calculator()) is GNNCalculator
+        if type(self._calculator()) is not GNNCalculator:
+            return False
+        return not self.with_torch_sim or why_not_torch_sim(start, self.options) is None
 
-    def _engine(self) -> BatchEngine:
+    def _engine(self) -> BatchEngine | TorchSimEngine:
         if self.engine is None:
-            from forcefield.workflows.batched.engine import BatchEngine  # loads torch
-
-            self.engine = BatchEngine(
+            self.engine = self._engine_class()(
                 self._calculator(),
                 self.options,
                 automatic_cell=self.automatic_cell,
@@ -212,6 +231,15 @@ class _Run:
                 skin=self.skin,
             )
         return self.engine
+
+    def _engine_class(self) -> type[BatchEngine] | type[TorchSimEngine]:
+        if self.with_torch_sim:
+            from forcefield.workflows.batched.torchsim_engine import TorchSimEngine
+
+            return TorchSimEngine
+        from forcefield.workflows.batched.engine import BatchEngine  # loads torch
+
+        return BatchEngine
 
     def _calculator(self) -> Any:
         """The calculator given, or the default model."""
