@@ -41,7 +41,7 @@ from forcefield.train.replay import REPLAY, VALIDATION_SAMPLE
 
 CUTOFF = 5.0  # Å
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "mp-0"
-QUICK: dict[str, Any] = {"minutes": 0.4, "epochs": 0.25, "validation_frames": 150}
+QUICK: dict[str, Any] = {"minutes": 0.4, "epochs": 0.04, "validation_frames": 150}
 TURNED = 20
 """Structures of the validation data that are turned to measure equivariance."""
 

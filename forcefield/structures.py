@@ -129,6 +129,21 @@ def _symbol(number: int) -> str:
     return chemical_symbols[number] if 0 <= number < len(chemical_symbols) else f"atomic number {number}"
 
 
+class TooLargeError(ValueError):
+    """Memory does not suffice for one structure by itself.
+
+    Attributes:
+        structure: which one of the batch.
+    """
+
+    def __init__(self, structure: int, n_atoms: int, n_edges: int) -> None:
+        super().__init__(
+            f"out of memory for this structure alone ({n_atoms} atoms, {n_edges} neighbour pairs). "
+            "Use a device with more memory, or a smaller cell."
+        )
+        self.structure = structure
+
+
 class Contact(NamedTuple):
     """Two atoms that are too close: indices, their distance, and the shortest distance accepted (both Å)."""
 

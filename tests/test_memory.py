@@ -14,8 +14,8 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
+import forcefield.evaluation
 import forcefield.prediction
-import forcefield.workflows.batched.evaluation
 from forcefield import GNNCalculator, predict
 from forcefield.derivatives import evaluate
 from forcefield.graph import graph_from_atoms
@@ -108,7 +108,7 @@ def limit_memory(monkeypatch, max_atoms, error, sizes):
         return evaluate(potential, graph, **options)
 
     monkeypatch.setattr(forcefield.prediction, "evaluate", limited)
-    monkeypatch.setattr(forcefield.workflows.batched.evaluation, "evaluate", limited)
+    monkeypatch.setattr(forcefield.evaluation, "evaluate", limited)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=TYPES)

@@ -141,8 +141,8 @@ class TrainConfig(_Strict):
     """what minutes are of: wall, or cpu for this process's own time, fair on a shared machine"""
     slots: PositiveInt = 6000
     """batch size in padded edges: atoms times the most neighbours of one of them"""
-    optimizer: Literal["adam", "adamw", "muon"] = "adam"
-    """adam, adamw, or muon for Muon on hidden matrices and Adam on the rest"""
+    optimizer: Literal["adam", "adamw", "muon"] = "muon"
+    """muon for Muon on hidden matrices and Adam on the rest, adam, or adamw"""
     learning_rate: PositiveFloat = 3e-3
     """peak learning rate"""
     scale_by_inputs: bool = False

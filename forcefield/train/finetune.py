@@ -154,7 +154,7 @@ def run_config(prepared: Prepared) -> TrainConfig:
         output=output,
         initial=str((output / START).resolve()),
         freeze=options.freeze,
-        optimizer="adam",
+        optimizer="muon",
         learning_rate=options.learning_rate,
         schedule="cosine",
         warmup_steps=20,

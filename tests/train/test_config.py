@@ -14,7 +14,7 @@ PATHS = {"train": "a", "validation": "b", "output": "c", "isolated_energies": "d
 
 def test_smallest_configuration_has_defaults():
     config = TrainConfig(**PATHS, steps=10)
-    assert config.network == "density" and config.optimizer == "adam" and config.minutes is None
+    assert config.network == "density" and config.optimizer == "muon" and config.minutes is None
     assert [phase.until for phase in config.weights] == [0.75, 1.0] and config.thresholds.energy > 0
 
 

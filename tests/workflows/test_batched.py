@@ -11,10 +11,11 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength, FixedPlane, Hookean
 from ase.io.jsonio import encode
 
+from forcefield import evaluation
 from forcefield.calculator import GNNCalculator
 from forcefield.derivatives import evaluate
 from forcefield.workflows import relax
-from forcefield.workflows.batched import BatchProgress, evaluation, relax_each, relax_many
+from forcefield.workflows.batched import BatchProgress, relax_each, relax_many
 
 LOOSE = {"fmax": 0.05, "smax": 1.0, "steps": 25}
 

@@ -10,10 +10,10 @@ from ase.build import bulk, fcc111, molecule
 from ase.constraints import FixAtoms
 
 from forcefield.calculator import GNNCalculator
+from forcefield.evaluation import Evaluator
 from forcefield.torchsim import model as torchsim_model
 from forcefield.workflows import relax
 from forcefield.workflows.batched import BatchProgress, relax_each, relax_many
-from forcefield.workflows.batched.evaluation import Evaluator
 from forcefield.workflows.batched.torchsim_flight import Flight
 from forcefield.workflows.relax_result import NON_FINITE
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from forcefield.evaluation import Evaluator
 from forcefield.graph import Graph
+from forcefield.structures import TooLargeError
 from forcefield.units import GPA
 from forcefield.workflows import relax_result as ended
-from forcefield.workflows.batched.choices import TooLargeError
 from forcefield.workflows.batched.computed import Computed, ended_structures, last_states, snapshots_of
 from forcefield.workflows.batched.constrained import constrain_moves, constrain_results
-from forcefield.workflows.batched.evaluation import Evaluator
 from forcefield.workflows.batched.members import Member, Snapshot
 from forcefield.workflows.batched.neighbours import EdgeLists, rebuild, stale_lists
 from forcefield.workflows.batched.rows import Rows, make_rows, row_forces

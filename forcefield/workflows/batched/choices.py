@@ -52,18 +52,3 @@ def why_not_torch_sim(atoms: Atoms, options: RelaxOptions) -> str | None:
     if atoms.pbc.all() and np.linalg.det(atoms.cell.array) <= 0:
         return "a left-handed cell, whose volume it takes as negative"
     return None
-
-
-class TooLargeError(ValueError):
-    """Memory does not suffice for one structure by itself.
-
-    Attributes:
-        structure: which one of the batch.
-    """
-
-    def __init__(self, structure: int, n_atoms: int, n_edges: int) -> None:
-        super().__init__(
-            f"out of memory for this structure alone ({n_atoms} atoms, {n_edges} neighbour pairs). "
-            "Use a device with more memory, or a smaller cell."
-        )
-        self.structure = structure

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ase import Atoms
 
 from forcefield.calculator import GNNCalculator
+from forcefield.evaluation import Evaluator
 from forcefield.workflows.batched.batch import Batch, Leaving
-from forcefield.workflows.batched.evaluation import Evaluator
 from forcefield.workflows.batched.members import Member, make_member, result_of
 from forcefield.workflows.batched.outcome import BatchOutcome, failure
 from forcefield.workflows.relax_setup import RelaxOptions

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from forcefield.structures import as_atoms
+from forcefield.structures import TooLargeError, as_atoms
 from forcefield.workflows import relax_result as ended
 from forcefield.workflows.batched.choices import (
     BATCH_OPTIMIZERS,
     ENGINES,
-    TooLargeError,
     options_for,
     why_not_torch_sim,
 )

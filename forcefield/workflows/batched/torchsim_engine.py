@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from ase import Atoms
 
 from forcefield.calculator import GNNCalculator
+from forcefield.evaluation import Evaluator
 from forcefield.workflows import relax_result as ended
 from forcefield.workflows.batched.batch import Leaving
-from forcefield.workflows.batched.evaluation import Evaluator
 from forcefield.workflows.batched.members import Member, make_member, result_of
 from forcefield.workflows.batched.outcome import BatchOutcome, failure
 from forcefield.workflows.batched.torchsim_flight import Flight

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from forcefield.calculator import GNNCalculator
+from forcefield.evaluation import Evaluator
 from forcefield.graph import collate, graph_from_atoms
 from forcefield.torchsim import ForceFieldModel
 from forcefield.units import GPA
 from forcefield.workflows.batched.batch import Leaving
 from forcefield.workflows.batched.computed import Computed, Known, ended_structures, last_states, snapshots_of
-from forcefield.workflows.batched.evaluation import Evaluator
 from forcefield.workflows.batched.members import Member, Snapshot
 from forcefield.workflows.batched.steppers import largest_row
 from forcefield.workflows.relax_result import NON_FINITE

@@ -11,7 +11,7 @@ from torch import Tensor
 from forcefield.derivatives import EnergiesAndPull, Prediction, evaluate
 from forcefield.graph import Graph
 from forcefield.potential import Potential
-from forcefield.workflows.batched.choices import TooLargeError
+from forcefield.structures import TooLargeError
 
 EDGES_ON_CPU = 12_000  # beyond that a CPU gains nothing more
 BYTES_PER_EDGE = 20_000  # of a GPU's memory; the shipped network takes 6,000 on a CPU, larger ones more
