@@ -71,7 +71,7 @@ def cost(models: list[str]) -> dict[str, float]:
 def row(name: str, validation: Path, microseconds: float) -> dict[str, Any]:
     """One model's line."""
     model = load_model(name)
-    found = errors(compare(predict_data(model.potential, validation)))
+    found = errors(compare(predict_data(model.potential, validation)))["all"]
     return {
         "name": name,
         "parameters": sum(p.numel() for p in model.potential.network.parameters()),

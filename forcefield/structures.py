@@ -177,7 +177,7 @@ def close_contacts(atoms: Atoms, *, factor: float = 0.5, pairs: Pairs | None = N
     if not factor > 0.0:
         raise ValueError(f"factor is {factor}, but must be positive.")
     radii = covalent_radii[atoms.numbers]  # (atoms,)
-    i, j, distance = _pairs_within(atoms, 2.0 * factor * float(radii.max())) if pairs is None else pairs
+    i, j, distance = pairs_within(atoms, 2.0 * factor * float(radii.max())) if pairs is None else pairs
     limit = factor * (radii[i] + radii[j])
     close = (distance < limit) & (i <= j)
     shortest: dict[tuple[int, int], Contact] = {}
@@ -189,7 +189,7 @@ def close_contacts(atoms: Atoms, *, factor: float = 0.5, pairs: Pairs | None = N
     return sorted(shortest.values(), key=lambda contact: (round(contact.distance / contact.limit, 9), contact))
 
 
-def _pairs_within(atoms: Atoms, cutoff: float) -> Pairs:
+def pairs_within(atoms: Atoms, cutoff: float) -> Pairs:
     """List directed pairs (i, j, distance in Å) within the cutoff, or further where that costs less memory."""
     cell, pbc = atoms.cell.array, np.asarray(atoms.pbc)
     box = completed_cell(cell, pbc)

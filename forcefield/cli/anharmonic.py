@@ -201,7 +201,7 @@ def _compute_conductivity(task: Task) -> Mapping[str, Any]:
 
 def _conductivity_row(record: Mapping[str, Any]) -> list[str]:
     row = _nearest(record["temperatures"], 300.0)
-    mean = None if row is None else sum(record["conductivity"][row][:3]) / 3.0
+    mean = None if row is None or not record["ok"] else sum(record["conductivity"][row][:3]) / 3.0
     return [str(record["n_displacements"]), format_number(mean, 2)]
 
 

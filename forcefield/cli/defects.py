@@ -87,7 +87,6 @@ def _compute(task: Task) -> Mapping[str, Any]:
 
     inputs = {**task.inputs, "references": shared_references(task)}
     result = run(task.frame.atoms, task.engine, store=task.store, callback=task.show, **inputs)
-    task.note(result.warnings)
     task.note([_describe(defect) for defect in result.defects])
     cells = [defect.atoms.copy() for defect in result.defects]
     for cell, defect in zip(cells, result.defects, strict=True):

@@ -60,7 +60,6 @@ def _compute(task: Task) -> Mapping[str, Any]:
 
     inputs = {**task.inputs, "references": shared_references(task)}
     result = run(task.frame.atoms, task.engine, store=task.store, callback=task.show, **inputs)
-    task.note(result.warnings)
     return result.to_dict()
 
 

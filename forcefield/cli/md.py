@@ -93,7 +93,7 @@ def _compute(task: Task) -> Mapping[str, Any]:
     )
     if result.verdict == INTERRUPTED:
         raise KeyboardInterrupt
-    task.note([f"warning: {text}" for text in result.warnings])
+    task.note([result.reason] if result.reason else [])
     _write_files(result, folder.path, plots=task.plots)
     return result.to_dict()
 

@@ -103,7 +103,9 @@ def neb(
     else:
         print_table(("path", "verdict", *COLUMNS), [[f"{initial} - {final}", record["verdict"], *_row(record)]])
         failures = [] if "error" not in record else [record["error"]]
-        print_summary(f"results are in {root}", [*failures, *record.get("warnings", ())])
+        print_summary(f"results are in {root}", failures)
+        for warning in record.get("warnings", ()):
+            typer.echo(f"warning: {warning}", err=True)
     if not record["ok"]:
         raise typer.Exit(1)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from forcefield.cli.batch import work_through
-from forcefield.cli.options import AsJson, CalculatorName, Debug, Device, Files, Index, Model, Precision
+from forcefield.cli.groups import expand_groups
+from forcefield.cli.options import AsJson, CalculatorChoice, Debug, Files, Index, Workers
 from forcefield.cli.report import (
     INTERRUPTED,
     ProgressLine,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from forcefield.cli.io import Frame
+    from forcefield.cli.structures import Progress
 
 NUMERIC = ("atoms", "energy\neV", "energy\neV/atom", "max force\neV/Å", "pressure\nGPa")
 COLUMNS = ("structure", "formula", *NUMERIC)
@@ -32,19 +35,19 @@ CONFIDENCE = ("training data", "force error\neV/Å")
 OUTPUT_SUFFIXES = (".extxyz", ".xyz", ".traj", ".json")
 
 
+@expand_groups
 def predict(
     files: Files,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write structures with results here: .extxyz, .xyz, .traj, or .json."),
     ] = None,
+    workers: Workers = 1,
     index: Index = ":",
-    model: Model = None,
-    device: Device = None,
-    dtype: Precision = None,
-    calculator: CalculatorName = None,
     as_json: AsJson = False,
     debug: Debug = False,
+    *,
+    choice: CalculatorChoice,
 ) -> None:
     """Compute energy, forces and stress of structures as they are.
 
@@ -54,24 +57,60 @@ def predict(
     The status is 0 where all structures were computed, 1 where one failed, 2 for wrong usage and 130 after Ctrl-C.
     """
     with one_line_errors(debug=debug):
-        from forcefield.cli.io import load_calculator, parse_index
+        from forcefield.cli.io import parse_index
 
         parse_index(index)
         writer = ResultWriter(output)
-        engine = load_calculator(calculator, model, device, dtype)
-    batch = Batch(engine, writer)
-    interrupted = work_through(files, index, process=batch.process, refuse=batch.refuse, debug=debug)
+        engine = choice.load()
+    batch = Batch(writer)
+    if workers > 1:
+        from forcefield.cli.processes import work_in_processes
+
+        interrupted = work_in_processes(files, index, batch, choice, workers=workers, debug=debug)
+        batch.write_rest()
+    else:
+        interrupted = work_through(
+            files,
+            index,
+            process=lambda frame, progress: batch.process(frame, progress, engine),
+            refuse=batch.refuse,
+            debug=debug,
+        )
     with one_line_errors(debug=debug):
         writer.close(batch.records)
-    if as_json:
-        print_json(batch.records)
-    else:
-        print_table(batch.columns, batch.rows, numeric=(*NUMERIC, CONFIDENCE[1]))
-        print_summary(f"{len(batch.rows) - len(batch.failures)} of {len(batch.rows)} computed", batch.failures)
+    _report(batch, judges=getattr(engine, "has_confidence", False), as_json=as_json)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if batch.failures:
         raise typer.Exit(1)
+
+
+def _report(batch: Batch, *, judges: bool, as_json: bool) -> None:
+    """Show what came out; the confidence has its columns where the calculator has one."""
+    records = batch.records
+    if as_json:
+        print_json(records)
+        return
+    columns = (*COLUMNS, *CONFIDENCE) if judges else COLUMNS
+    rows = [_row(label, record, len(columns)) for label, record in batch.finished.items()]
+    print_table(columns, rows, numeric=(*NUMERIC, CONFIDENCE[1]))
+    print_summary(f"{len(records) - len(batch.failures)} of {len(records)} computed", batch.failures)
+
+
+def _row(label: str, record: Mapping[str, Any], n_columns: int) -> list[str]:
+    if "error" in record:
+        return [label, "failed", *["-"] * (n_columns - 2)]
+    confidence = record.get("confidence")
+    return [
+        label,
+        record["formula"],
+        str(record["n_atoms"]),
+        format_number(record["energy"], 4),
+        format_number(record["energy_per_atom"], 4),
+        format_number(record["max_force"], 4),
+        format_number(record["pressure"], 3),
+        *([confidence["verdict"], format_number(confidence["mean_force_error"], 3)] if confidence else []),
+    ]
 
 
 class ResultWriter:
@@ -117,49 +156,90 @@ class ResultWriter:
             write_json(self.path, records)
 
 
+@dataclass(frozen=True)
+class Job:
+    """One structure to compute, complete enough to be computed in another process."""
+
+    frame: Frame
+
+    def run(self, engine: Any, progress: Progress, memory: dict[str, Any]) -> tuple[Atoms, dict[str, Any]]:
+        """Compute the structure: a copy with its results attached, and the record."""
+        progress.detail(self.frame.label)
+        atoms = compute(self.frame.atoms, engine)
+        record = {"source": str(self.frame.path), "frame": self.frame.number, **describe(atoms)}
+        if getattr(engine, "has_confidence", False):
+            record["confidence"] = engine.get_confidence(self.frame.atoms).to_dict()
+        return atoms, record
+
+
+@dataclass
 class Batch:
-    """Structures computed one after the other with the same calculator."""
+    """Structures and their records, in the order of the files, in which they are also written.
 
-    def __init__(self, engine: Any, writer: ResultWriter) -> None:
-        self.engine = engine
-        self.writer = writer
-        self.rows: list[Sequence[str]] = []
-        self.records: list[dict[str, Any]] = []
-        self.judges: bool = getattr(engine, "has_confidence", False)
-        self.columns = (*COLUMNS, *CONFIDENCE) if self.judges else COLUMNS
-        self.failures: list[str] = []
+    Attributes:
+        writer: of the output file.
+        results: record of each structure by its label; None while it is under way.
+    """
 
-    def process(self, frame: Frame, progress: ProgressLine) -> str:
-        """Compute one structure and say what came out."""
-        progress.detail(frame.label)
-        atoms = compute(frame.atoms, self.engine)
-        self.writer.add(atoms)
-        record = {"source": str(frame.path), "frame": frame.number, **describe(atoms)}
-        cells: list[str] = []
-        if self.judges:
-            confidence = self.engine.get_confidence(frame.atoms).to_dict()
-            record["confidence"] = confidence
-            cells = [confidence["verdict"], format_number(confidence["mean_force_error"], 3)]
-        self.records.append(record)
-        self.rows.append(
-            [
-                frame.label,
-                record["formula"],
-                str(record["n_atoms"]),
-                format_number(record["energy"], 4),
-                format_number(record["energy_per_atom"], 4),
-                format_number(record["max_force"], 4),
-                format_number(record["pressure"], 3),
-                *cells,
-            ]
-        )
-        return f"{frame.label}: {record['energy_per_atom']:.4f} eV/atom"
+    writer: ResultWriter
+    results: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    _unwritten: dict[str, Atoms | None] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> dict[str, dict[str, Any]]:
+        """Record of each structure that was computed or failed."""
+        return {label: record for label, record in self.results.items() if record is not None}
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The records alone."""
+        return list(self.finished.values())
+
+    @property
+    def failures(self) -> list[str]:
+        """Label and reason of those that failed."""
+        return [f"{label}: {record['error']}" for label, record in self.finished.items() if "error" in record]
+
+    def process(self, frame: Frame, progress: ProgressLine, engine: Any) -> str:
+        """Compute one structure in this process and say what came out."""
+        _, job = self.prepare(frame)
+        return self.accept(frame.label, job.run(engine, progress, {}))
+
+    def prepare(self, frame: Frame) -> tuple[str, Job]:
+        """Give the job of a structure, whose results are written when those before it are."""
+        self.results[frame.label] = self._unwritten[frame.label] = None
+        return "", Job(frame)
+
+    def accept(self, label: str, result: tuple[Atoms, dict[str, Any]]) -> str:
+        """Keep what was computed, and write what can be written."""
+        self._unwritten[label], self.results[label] = result
+        self._write_ready()
+        return f"{label}: {result[1]['energy_per_atom']:.4f} eV/atom"
 
     def refuse(self, label: str, message: str) -> None:
         """Note that a file or structure failed."""
-        self.failures.append(f"{label}: {message}")
-        self.rows.append([label, "failed", *["-"] * (len(self.columns) - 2)])
-        self.records.append({"source": label, "error": message})
+        self.results[label] = {"source": label, "error": message}
+        self._unwritten.pop(label, None)
+        self._write_ready()
+
+    def write_rest(self) -> None:
+        """Write what waits for structures that were given up."""
+        self._unwritten = {label: atoms for label, atoms in self._unwritten.items() if atoms is not None}
+        self._write_ready()
+
+    def _write_ready(self) -> None:
+        """Write structures up to the first that is under way; one that cannot be written has failed."""
+        from forcefield.cli.io import describe_error
+
+        while self._unwritten:
+            label, atoms = next(iter(self._unwritten.items()))
+            if atoms is None:
+                return
+            del self._unwritten[label]
+            try:
+                self.writer.add(atoms)
+            except OSError as error:
+                self.results[label] = {"source": label, "error": describe_error(error)}
 
 
 def compute(atoms: Atoms, calculator: Any) -> Atoms:

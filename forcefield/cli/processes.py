@@ -8,19 +8,40 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from forcefield.cli.batch import each_frame, failure_handler, overlaps_known
 from forcefield.cli.options import CalculatorChoice
 from forcefield.cli.report import ProgressLine
 
 if TYPE_CHECKING:
-    from forcefield.cli.structures import Job, Runner
+    from forcefield.cli.io import Frame
+    from forcefield.cli.structures import Progress
 
 WAITING = 2
 """Structures that wait for each process; more would only fill the memory."""
 
-Running = dict[Future[tuple[dict[str, Any], list[str]]], str]
+Running = dict[Future[tuple[Any, list[str]]], str]
+
+
+class Work(Protocol):
+    """One structure, complete enough to be computed in another process."""
+
+    def run(self, engine: Any, progress: Progress, memory: dict[str, Any]) -> Any:
+        """Compute it with the calculator of the process; `memory` is what tasks of one process have in common."""
+
+
+class Runner(Protocol):
+    """What a command does with its structures."""
+
+    def prepare(self, frame: Frame) -> tuple[str, Work | None]:
+        """Give the work of a structure, or none and a line about what was done before."""
+
+    def accept(self, label: str, result: Any) -> str:
+        """Keep what the work gave, and put it into a line."""
+
+    def refuse(self, label: str, message: str) -> None:
+        """Note that a file or structure failed."""
 
 
 def work_in_processes(
@@ -37,7 +58,7 @@ def work_in_processes(
         debug: let errors through.
 
     Returns:
-        Whether Ctrl-C ended it early; processes at work are then ended at once, and `--resume` goes on from there.
+        Whether Ctrl-C ended it early; processes at work are then ended at once.
     """
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(choice,))
@@ -51,7 +72,8 @@ def work_in_processes(
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     label = running[future]
                     try:
-                        record, notes = future.result()
+                        result, notes = future.result()
+                        line = runner.accept(label, result)
                     except BrokenProcessPool:
                         raise  # what still runs is lost, this structure among it
                     except Exception as error:
@@ -61,7 +83,7 @@ def work_in_processes(
                     del running[future]
                     for note in notes:
                         progress.note(note)
-                    progress.done(runner.accept(label, record))
+                    progress.done(line)
             progress.detail(f"{len(running)} at work")
 
         try:
@@ -81,7 +103,7 @@ def work_in_processes(
             _end_processes()
             return True
         except BrokenProcessPool:
-            lost = "a process died (out of memory, or a crash of the calculator); use fewer --workers and --resume"
+            lost = "a process died (out of memory, or a crash of the calculator); try again with fewer --workers"
             for label in running.values():
                 failed(label, ValueError(lost))
         finally:
@@ -122,11 +144,11 @@ class _Notes:
         self.lines.append(text)
 
 
-def _compute(job: Job) -> tuple[dict[str, Any], list[str]]:
-    """Compute a structure in a worker process: its record, and the lines to show."""
+def _compute(work: Work) -> tuple[Any, list[str]]:
+    """Compute a structure in a worker process: what it gave, and the lines to show."""
     if "engine" not in _worker:
         _worker["engine"] = _worker["choice"].load()
     notes = _Notes()
     with overlaps_known():
-        record = job.run(_worker["engine"], notes, _worker["memory"])
-    return record, notes.lines
+        result = work.run(_worker["engine"], notes, _worker["memory"])
+    return result, notes.lines

@@ -65,7 +65,7 @@ def _compute(task: Task) -> Mapping[str, Any]:
     place = task.folder.path / RELAXED
     place.mkdir(exist_ok=True)
     write(place / f"{task.folder.path.name}.extxyz", result.atoms, format="extxyz")
-    return {**result.to_dict(), "ok": result.reason == CONVERGED, "verdict": result.reason}
+    return {**result.to_dict(), "ok": result.reason == CONVERGED, "verdict": result.verdict}
 
 
 def _row(record: Mapping[str, Any]) -> list[str]:

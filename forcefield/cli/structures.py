@@ -134,6 +134,7 @@ class Job:
         """Compute the structure and write its record."""
         task = Task(self.frame, self.folder, engine, self.inputs, self.plots, progress, memory)
         record = self.compute(task)
+        task.note([f"warning: {text}" for text in record.get("warnings", ())])
         return finish_folder(self.folder, {"source": str(self.frame.path), "frame": self.frame.number, **record})
 
 
@@ -281,7 +282,8 @@ class Runner:
         else:
             ok = sum(bool(record["ok"]) for record in records)
             print_table(columns, rows, numeric=self.command.columns)
-            print_summary(f"{ok} of {len(records)} without objection; results are in {self.root}", failures)
+            early = ", interrupted before the others (--resume goes on)" if self.interrupted else ""
+            print_summary(f"{ok} of {len(records)} without objection{early}; results are in {self.root}", failures)
         return Outcomes(records, failures, self.interrupted)
 
     def _row(self, label: str, record: Mapping[str, Any]) -> list[str]:

@@ -69,7 +69,6 @@ def _compute_surfaces(task: Task) -> Mapping[str, Any]:
     from forcefield.workflows.surfaces import surfaces as run
 
     result = run(task.frame.atoms, task.engine, store=task.store, callback=task.show, **task.inputs)
-    task.note(result.warnings)
     _write_surfaces(result, task.folder.path)
     if task.plots and result.wulff is not None:
         from forcefield.workflows.surfaces_wulff import plot_wulff
@@ -183,7 +182,6 @@ def _compute_adsorption(task: Task) -> Mapping[str, Any]:
     from forcefield.workflows.adsorption import adsorption as run
 
     result = run(task.frame.atoms, calculator=task.engine, store=task.store, callback=task.show, **task.inputs)
-    task.note(result.warnings)
     write(task.folder.path / "adsorbates.extxyz", [item.atoms for item in result.adsorbates], format="extxyz")
     return result.to_dict()
 

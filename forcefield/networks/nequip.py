@@ -94,6 +94,7 @@ class NequIP(nn.Module):
                 radial_hidden=radial_hidden,
                 parity=parity,
             )
+            convolution.weights.damp(0.3)  # like neighbours add up, and four layers must not amplify that
             layers.append(
                 Interaction(
                     convolution,

@@ -132,6 +132,10 @@ class RadialWeights(nn.Module):
             layer.weight.data /= SILU_RMS  # keeps the variance through the activation
         self.layers = nn.ModuleList(layers)
 
+    def damp(self, factor: float) -> None:
+        """Make the weights of the last layer, and so those of the edges, smaller at the start."""
+        self.layers[-1].get_parameter("weight").data *= factor
+
     def forward(self, basis: Tensor) -> Tensor:
         """Args: basis (edges, n_radial). Returns: (edges, n_weights)."""
         x = self.layers[0](basis)

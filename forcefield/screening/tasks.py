@@ -92,7 +92,7 @@ def relax_one(atoms: Atoms, calculator: Any, **options: Any) -> dict[str, Any]:
         "spacegroup_after": None if after is None else str(after),
     }
     kept = {**_chosen(result, RELAXED), **groups}
-    return {"ok": result.converged, "verdict": result.reason, "atoms": result.atoms, **kept}
+    return {"ok": result.converged, "verdict": result.verdict, "atoms": result.atoms, **kept}
 
 
 def eos_one(atoms: Atoms, calculator: Any, **options: Any) -> dict[str, Any]:

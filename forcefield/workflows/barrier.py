@@ -212,13 +212,22 @@ class OwnResults(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Let the shared calculator compute energy and forces."""
+        """Let the shared calculator compute energy and forces.
+
+        Raises:
+            ValueError: if the positions, or the results of the calculator, are not finite.
+        """
         super().calculate(atoms, properties or ["energy"], system_changes)
         assert self.atoms is not None
         work = self.atoms.copy()
+        if not np.isfinite(work.positions).all():  # ASE divided by a force or a distance of zero
+            raise ValueError("The search came to rest on a stationary point and has no way on; start it another way.")
         work.set_constraint()
         work.calc = self.shared
-        self.results = {"energy": float(work.get_potential_energy()), "forces": np.array(work.get_forces())}
+        energy, forces = float(work.get_potential_energy()), np.array(work.get_forces())
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise ValueError(f"{type(self.shared).__name__} gave an energy or forces that are not finite.")
+        self.results = {"energy": energy, "forces": forces}
 
 
 class _Band:
@@ -316,7 +325,7 @@ def _result(
     highest = int(np.argmax(energies))
     top = float(energies[highest]) if options.climb else float(np.max(fit.fit_energies))
     verdict = FOUND
-    if not np.isfinite(energies).all() or not band.converged:
+    if not band.converged:
         verdict = NOT_CONVERGED
     elif moved is not None and max(moved) > 0.5 * apart:
         verdict = END_MOVED

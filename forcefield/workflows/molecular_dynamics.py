@@ -146,7 +146,7 @@ class _Run:
         self.atoms.calc = calculator
         self.identity = _identity(start, options, self.timestep)
         if options.ensemble == "npt":
-            require_stress(self.atoms)
+            require_stress(self.atoms, asked='ensemble="npt"', instead='ensemble="nvt"')
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         self.start = start

@@ -20,7 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from forcefield.structures import as_atoms, check_structure
 from forcefield.workflows.relax import relax
 from forcefield.workflows.relax_result import CONVERGED, INTERRUPTED, RelaxResult
-from forcefield.workflows.relax_setup import choose_calculator
+from forcefield.workflows.relax_setup import choose_calculator, require_stress
 from forcefield.workflows.symmetry import describe_axes
 
 RELAXATIONS = ("cell", "positions", "none")
@@ -136,6 +136,10 @@ def prepare_crystal(
     if relaxation == "none":
         start.calc = calculator
         return start, None
+    if relaxation == "cell":
+        start.calc = calculator
+        require_stress(start, asked='relaxation="cell"', instead='relaxation="positions"')
+        start.calc = None
     options: dict[str, Any] = {
         **{"cell": relaxation == "cell", "fmax": fmax, "smax": smax, "steps": steps, "pressure": pressure},
         **{"symmetry": symmetry, "symprec": symprec},

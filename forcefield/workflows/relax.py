@@ -17,6 +17,7 @@ from ase.io.trajectory import Trajectory
 from forcefield.structures import as_atoms, check_structure
 from forcefield.units import GPA
 from forcefield.workflows import relax_result as ended
+from forcefield.workflows.pieces import count_pieces
 from forcefield.workflows.relax_result import RelaxResult, RelaxStep
 from forcefield.workflows.relax_setup import (
     RelaxOptions,
@@ -223,6 +224,8 @@ class _Run:
             volume_change=_volume_change(self.start, atoms) if atoms.pbc.all() else None,
             spacegroup_before=find_space_group(self.start, symprec=symprec),
             spacegroup_after=find_space_group(atoms, symprec=symprec),
+            pieces_before=count_pieces(self.start),
+            pieces_after=count_pieces(atoms),
         )
 
     def _final_stress(self, atoms: Atoms) -> np.ndarray | None:

@@ -51,6 +51,8 @@ class RelaxResult:
         volume_change: final / initial volume - 1; None where not periodic along three axes.
         spacegroup_before: space group of the input; None where not periodic along three axes.
         spacegroup_after: space group of the final structure, likewise.
+        pieces_before: groups of atoms that hold together in the input (see `forcefield.workflows.pieces`).
+        pieces_after: likewise of the final structure; more than before where an atom left.
     """
 
     atoms: Atoms
@@ -66,6 +68,14 @@ class RelaxResult:
     volume_change: float | None
     spacegroup_before: SpaceGroup | None
     spacegroup_after: SpaceGroup | None
+    pieces_before: int | None = None
+    pieces_after: int | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The reason for stopping, and whether the structure came apart."""
+        apart = (self.pieces_after or 0) > (self.pieces_before or 0) > 0
+        return f"{self.reason}, came apart" if apart else self.reason
 
     def to_dict(self) -> dict[str, Any]:
         """Give all but the atoms as plain numbers, strings and lists for JSON; what is not finite becomes None."""

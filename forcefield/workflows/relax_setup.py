@@ -109,8 +109,13 @@ def strain_mask(atoms: Atoms, options: RelaxOptions) -> np.ndarray | None:
     return np.array([free[a] * free[b] for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))])
 
 
-def require_stress(atoms: Atoms) -> None:
+def require_stress(atoms: Atoms, *, asked: str = "cell=True", instead: str = "cell=False") -> None:
     """Compute the stress of a structure with its calculator, which keeps it for the first step.
+
+    Args:
+        atoms: the structure, with its calculator.
+        asked: the option that needs a stress.
+        instead: the option that needs none.
 
     Raises:
         ValueError: if the calculator has no stress for it.
@@ -119,8 +124,8 @@ def require_stress(atoms: Atoms) -> None:
         atoms.get_stress()
     except PropertyNotImplementedError as error:
         raise ValueError(
-            f"cell=True needs a stress, but {type(atoms.calc).__name__} gives none for a structure periodic along "
-            f"{describe_axes(atoms)}: {error}. Use cell=False, or another calculator."
+            f"{asked} needs a stress, but {type(atoms.calc).__name__} gives none for a structure periodic along "
+            f"{describe_axes(atoms)}: {error}. Use {instead}, or another calculator."
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,3 +127,24 @@ def test_interruption_keeps_what_was_done(folder, monkeypatch):
     result = run("two.extxyz", "CO.xyz", "--output", "out.json")
     assert result.exit_code == 130
     assert len(json.loads((folder / "out.json").read_text())) == 1
+
+
+def test_processes_give_what_one_process_gives(folder):
+    write(folder / "Al.extxyz", bulk("Al"))
+    files = ("two.extxyz", "missing.cif", "CO.xyz", "NaCl.cif", "Al.extxyz")
+    one = run(*files, "--output", "one.extxyz")
+    many = run(*files, "--output", "many.extxyz", "--workers", "2")
+    assert one.exit_code == many.exit_code == 1  # the missing file, and sodium
+    assert one.stdout == many.stdout and "missing.cif: no such file." in many.stdout
+    assert (folder / "one.extxyz").read_text() == (folder / "many.extxyz").read_text()
+    assert [len(atoms) for atoms in read("many.extxyz", ":")] == [4, 4, 2, 1]
+    assert json.loads(run(*files, "--json").stdout) == json.loads(run(*files, "--json", "--workers", "2").stdout)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_full_disk_fails_each_structure_in_a_line(folder, workers):
+    (folder / "out.extxyz").symlink_to("/dev/full")
+    result = run("two.extxyz", "--output", "out.extxyz", "--workers", workers)
+    assert result.exit_code == 1 and "0 of 2 computed" in result.stdout, result.output
+    assert result.stdout.count("No space left on device") == 2 and "Traceback" not in result.output

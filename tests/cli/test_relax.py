@@ -244,3 +244,34 @@ def test_ctrl_c_in_a_real_process(folder):
     np.testing.assert_allclose(last.positions, frames[record["steps"]].positions, atol=1e-7)
     assert (folder / "Cu_relax.json").exists() and not (folder / "POSCAR_relax.json").exists()
     assert "interrupted" in stdout
+
+
+def test_processes_give_what_one_process_gives(folder):
+    files = ("two.traj", "missing.cif", "NaCl.cif", "CO.xyz", "Cu.cif")
+    options = ("--fmax", 0.1, "--smax", 1)
+    one = run(*files, *options, "--output-dir", "one")
+    many = run(*files, *options, "--output-dir", "many", "--workers", 2)
+    assert one.exit_code == many.exit_code == 1  # the missing file, and sodium
+    assert one.stdout.replace("in one", "in many") == many.stdout and "4 of 6 converged" in many.stdout
+    names = sorted(path.name for path in (folder / "one").iterdir())
+    assert names == sorted(path.name for path in (folder / "many").iterdir())
+    for name in names:
+        if not name.endswith(".traj"):
+            assert (folder / "one" / name).read_text() == (folder / "many" / name).read_text()
+    for name in ("two_0000", "two_0001", "CO", "Cu"):
+        frames = [read(folder / place / f"{name}_relax.traj", ":") for place in ("one", "many")]
+        assert len(frames[0]) == len(frames[1]) and (frames[0][-1].positions == frames[1][-1].positions).all()
+
+
+def test_process_that_dies_fails_its_structures_only(folder):
+    (folder / "slow_calculators.py").write_text(
+        SLOW_CALCULATOR + "\nclass Dies(EMT):\n    def calculate(self, *args, **kwargs):\n        import os\n        os._exit(9)\n"
+    )
+    result = run("Cu.cif", "CO.xyz", "--workers", 2, calculator="slow_calculators:Dies")
+    assert result.exit_code == 1 and "0 of 2 converged" in result.stdout
+    assert result.stdout.count("a process died") == 2 and "Traceback" not in result.output
+
+
+def test_batch_and_workers_exclude_each_other(folder):
+    result = run("Cu.cif", "--batch", "--workers", 2)
+    assert result.exit_code == 2 and "--workers 2 came with --batch" in result.stderr

@@ -19,6 +19,7 @@ from forcefield.units import GPA
 from forcefield.workflows.batched.choices import options_for
 from forcefield.workflows.relax_result import CONVERGED, RelaxResult
 from forcefield.workflows.relax_setup import RelaxOptions, cell_volume, strain_mask
+from forcefield.workflows.pieces import count_pieces
 from forcefield.workflows.symmetry import describe_axes, find_space_group, keep_symmetry
 
 
@@ -149,4 +150,6 @@ def result_of(member: Member, snapshot: Snapshot, reason: str) -> RelaxResult:
         volume_change=after / before - 1.0 if start.pbc.all() and before and after else None,
         spacegroup_before=find_space_group(start, symprec=options.symprec),
         spacegroup_after=find_space_group(atoms, symprec=options.symprec),
+        pieces_before=count_pieces(start),
+        pieces_after=count_pieces(atoms),
     )

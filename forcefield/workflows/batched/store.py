@@ -118,7 +118,7 @@ def _result(record: Mapping[str, Any], start: Atoms) -> RelaxResult:
     atoms.positions = np.array(record["positions"])
     computed = {name: np.array(value) if name != "energy" else value for name, value in record["computed"].items()}
     atoms.calc = SinglePointCalculator(atoms, **computed)
-    own = {name: record[name] for name in RelaxResult.__dataclass_fields__ if name != "atoms"}
+    own = {name: record[name] for name in RelaxResult.__dataclass_fields__ if name in record}
     for name in ("spacegroup_before", "spacegroup_after"):
         own[name] = None if own[name] is None else SpaceGroup(**own[name])
     for name in ("energy", "energy_per_atom", "max_force"):
