@@ -47,7 +47,7 @@ ABOUT = About(
         "MPtrj-like frames of 31,122 Materials Project crystals (CC-BY-4.0) and element-substituted variants of them: "
         "equilibrium, rattled, strained, compressed and expanded, hot, slabs, vacancies and short relaxation paths; "
         "and, labelled by the same teacher, 21,116 dimers, G2 molecules and pieces of crystals in vacuum (dimers with "
-        "forces only) and 12,482 more slabs and vacancies of 6,788 of the crystals. Each frame was seen about three times"
+        "forces only) and 12,482 more slabs and vacancies of 6,788 of the crystals. Each was seen about three times"
     ),
     validation=(
         "6,495 frames (71,145 atoms) of 958 materials that do not occur in training. They were looked at during the "

@@ -399,7 +399,7 @@ class AtomUpdate(nn.Module):
     def _activated(self, sums: Tensor) -> Tensor:
         """SiLU of the (normalised) sums of a layer's units, (centres, units)."""
         if self.layer_norm:
-            # not PyTorch's own layer_norm, whose third derivative (a loss on Hessian products needs it) is wrong in 2.13
+            # not PyTorch's own layer_norm: its third derivative, for a loss on Hessian products, is wrong in 2.13
             sums = 2 * _bounded(sums - sums.mean(dim=-1, keepdim=True))
         return nn.functional.silu(sums)
 

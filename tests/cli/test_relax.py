@@ -265,7 +265,8 @@ def test_processes_give_what_one_process_gives(folder):
 
 def test_process_that_dies_fails_its_structures_only(folder):
     (folder / "slow_calculators.py").write_text(
-        SLOW_CALCULATOR + "\nclass Dies(EMT):\n    def calculate(self, *args, **kwargs):\n        import os\n        os._exit(9)\n"
+        SLOW_CALCULATOR
+        + "\nclass Dies(EMT):\n    def calculate(self, *args, **kwargs):\n        import os\n        os._exit(9)\n"
     )
     result = run("Cu.cif", "CO.xyz", "--workers", 2, calculator="slow_calculators:Dies")
     assert result.exit_code == 1 and "0 of 2 converged" in result.stdout

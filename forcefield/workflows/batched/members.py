@@ -17,9 +17,9 @@ from forcefield.potential import Potential
 from forcefield.structures import as_atoms, check_structure
 from forcefield.units import GPA
 from forcefield.workflows.batched.choices import options_for
+from forcefield.workflows.pieces import count_pieces
 from forcefield.workflows.relax_result import CONVERGED, RelaxResult
 from forcefield.workflows.relax_setup import RelaxOptions, cell_volume, strain_mask
-from forcefield.workflows.pieces import count_pieces
 from forcefield.workflows.symmetry import describe_axes, find_space_group, keep_symmetry
 
 
