@@ -106,7 +106,7 @@ def test_warnings_of_a_path_are_no_failures(folder):
     far = read("there.extxyz")
     far.positions[-1] += [0.4, 0.4, 0]
     write("far.extxyz", far)
-    options = ["--n-images", 1, "--steps", 60, "--fmax", 0.3, "--no-plots"]
+    options = ["--n-images", 1, "--steps", 100, "--fmax", 0.05, "--no-plots"]
     result = run("neb", "here.extxyz", "far.extxyz", *options, calculator="ase.calculators.emt:EMT")
     assert "warning: the ends moved by up to" in result.stderr, result.output
     assert "failed" not in result.stdout
