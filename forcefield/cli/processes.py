@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 WAITING = 2
 """Structures that wait for each process; more would only fill the memory."""
 
+LOST = "a process died (out of memory, or a crash of the calculator); try again with fewer --workers"
+
 Running = dict[Future[tuple[Any, list[str]]], str]
 
 
@@ -86,8 +88,9 @@ def work_in_processes(
                     progress.done(line)
             progress.detail(f"{len(running)} at work")
 
+        frames = each_frame(files, index, progress, failed)
         try:
-            for frame in each_frame(files, index, progress, failed):
+            for frame in frames:
                 try:
                     line, job = runner.prepare(frame)
                 except (ValueError, OSError) as error:
@@ -96,16 +99,21 @@ def work_in_processes(
                 if job is None:
                     progress.done(line)
                     continue
-                running[pool.submit(_compute, job)] = frame.label
+                try:
+                    running[pool.submit(_compute, job)] = frame.label
+                except BrokenProcessPool:
+                    failed(frame.label, ValueError(LOST))
+                    raise
                 collect(WAITING * workers)
             collect(0)
         except KeyboardInterrupt:
             _end_processes()
             return True
         except BrokenProcessPool:
-            lost = "a process died (out of memory, or a crash of the calculator); try again with fewer --workers"
             for label in running.values():
-                failed(label, ValueError(lost))
+                failed(label, ValueError(LOST))
+            for frame in frames:
+                failed(frame.label, ValueError("not begun, because another structure ended the processes."))
         finally:
             pool.shutdown(cancel_futures=True)
     return False

@@ -263,14 +263,14 @@ def test_processes_give_what_one_process_gives(folder):
         assert len(frames[0]) == len(frames[1]) and (frames[0][-1].positions == frames[1][-1].positions).all()
 
 
-def test_process_that_dies_fails_its_structures_only(folder):
-    (folder / "slow_calculators.py").write_text(
-        SLOW_CALCULATOR
-        + "\nclass Dies(EMT):\n    def calculate(self, *args, **kwargs):\n        import os\n        os._exit(9)\n"
-    )
-    result = run("Cu.cif", "CO.xyz", "--workers", 2, calculator="slow_calculators:Dies")
-    assert result.exit_code == 1 and "0 of 2 converged" in result.stdout
-    assert result.stdout.count("a process died") == 2 and "Traceback" not in result.output
+def test_process_that_dies_leaves_no_structure_unmentioned(folder):
+    dies = "class Dies(EMT):\n    def calculate(self, *args, **kwargs):\n        import os\n\n        os._exit(9)\n"
+    (folder / "slow_calculators.py").write_text(f"{SLOW_CALCULATOR}\n{dies}")
+    write("many.traj", [bulk("Cu")] * 12)
+    result = run("Cu.cif", "many.traj", "--workers", 2, calculator="slow_calculators:Dies")
+    assert result.exit_code == 1 and "0 of 13 converged" in result.stdout, result.output
+    assert "failed: Cu.cif: a process died" in result.stdout and "failed: many.traj #11: not begun" in result.stdout
+    assert "Traceback" not in result.output
 
 
 def test_batch_and_workers_exclude_each_other(folder):
