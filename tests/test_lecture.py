@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,10 @@ def test_notebook_runs(source, tmp_path):
     copy.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
     shutil.copytree(LECTURE / "data", tmp_path / "data")
     command = [sys.executable, "-m", "jupytext", "--to", "ipynb", "--set-kernel", "python3", "--execute", copy.name]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # several stall where other tests run beside
+    done = subprocess.run(
+        command, cwd=tmp_path, env=one_thread, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     cells = json.loads(copy.with_suffix(".ipynb").read_text(encoding="utf-8"))["cells"]
     assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code")
