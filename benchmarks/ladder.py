@@ -85,7 +85,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--validation-frames", type=int, default=1000, help="so many, chosen at random once")
     parser.add_argument("--slots", type=int, default=3000, help="batch size in padded edges")
     parser.add_argument("--optimizer", default="muon", choices=["adam", "muon"])
-    parser.add_argument("--learning-rate", type=float, default=5e-3, help="peak learning rate")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="peak learning rate")
+    parser.add_argument(
+        "--rates", nargs="+", type=rate_of, default=[], metavar="NETWORK=RATE", help="peak rates of some networks"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, a core each")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
@@ -95,6 +98,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.quick:
         vars(options).update(QUICK)
     return options
+
+
+def rate_of(text: str) -> tuple[str, float]:
+    """A network and its peak rate, from ``NETWORK=RATE``."""
+    name, _, rate = text.partition("=")
+    if name not in NETWORKS:
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no network {name!r}; there are {', '.join(NETWORKS)}")
+    return name, float(rate)
 
 
 def stores(options: argparse.Namespace) -> tuple[Path, Path]:
@@ -132,7 +143,7 @@ def configuration(
         output=options.output / comparison / name,
         clock="cpu",
         optimizer=options.optimizer,
-        learning_rate=options.learning_rate,
+        learning_rate=dict(options.rates).get(name, options.learning_rate),
         warmup_steps=min(50, max(steps // 4, 1)),
         ema_decay=0.99,
         slots=options.slots,
@@ -155,6 +166,7 @@ def climb(config: TrainConfig) -> dict[str, Any]:
     with run.ema.average_parameters():
         row = {
             "network": config.network,
+            "learning_rate": config.learning_rate,
             "parameters": sum(p.numel() for p in run.potential.network.parameters()),
             "steps": run.step,
             "atoms_seen": run.atoms_seen,

@@ -12,8 +12,8 @@ from forcefield.units import GPA
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 
 HEAD = (
-    "| network | parameters | steps | atoms seen | time (s) | training atoms/s | inference atoms/s "
-    "| energy MAE (meV/atom) | forces MAE (meV/Å) | stress MAE (GPa) | equivariance error |\n" + "| --- " * 11 + "|"
+    "| network | parameters | peak rate | steps | atoms seen | time (s) | training atoms/s | inference atoms/s "
+    "| energy MAE (meV/atom) | forces MAE (meV/Å) | stress MAE (GPa) | equivariance error |\n" + "| --- " * 12 + "|"
 )
 TITLES = {"time": "At equal time", "epochs": "At equal epochs"}
 
@@ -46,7 +46,8 @@ def markdown(rows: Rows, about: Mapping[str, Any], drawn: bool) -> str:
         f"({about['training_frames']:,} frames, {about['training_atoms']:,} atoms) and measured on "
         f"{about['validation_frames']:,} frames of materials that it never saw. Same loss (energy, forces, stress), "
         f"batches of {about['slots']:,} padded edges, {about['optimizer']} with a peak learning rate of "
-        f"{about['learning_rate']:g} that falls to zero, one thread of {about['hardware']}, one run each, "
+        f"{about['learning_rate']:g} (less where the table says so, for networks that did not learn at it) that falls "
+        f"to zero, one thread of {about['hardware']}, one run each, "
         f"{used:.0f} minutes of processor time altogether. **These are short runs**: they say what a network learns "
         "first, not how good it can become, and differences of a tenth may turn with another seed.",
         "",
@@ -63,7 +64,7 @@ def markdown(rows: Rows, about: Mapping[str, Any], drawn: bool) -> str:
 
 def line(row: Mapping[str, Any]) -> str:
     """One network's line."""
-    counts = [f"{row[name]:,}" for name in ("parameters", "steps", "atoms_seen")]
+    counts = [f"{row['parameters']:,}", f"{row['learning_rate']:g}", f"{row['steps']:,}", f"{row['atoms_seen']:,}"]
     speeds = [f"{row[name]:,.0f}" for name in ("seconds", "training_speed", "inference_speed")]
     errors = [f"{1e3 * row['energy_mae']:.0f}", f"{1e3 * row['forces_mae']:.0f}", f"{row['stress_mae'] / GPA:.2f}"]
     return "| " + " | ".join([row["network"], *counts, *speeds, *errors, f"{row['equivariance']:.0e}"]) + " |"

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from forcefield.cli.io import Frame
-    from forcefield.workflows import RelaxOptions, RelaxResult
+    from forcefield.cli.relax_work import Batch
+    from forcefield.workflows import RelaxResult
     from forcefield.workflows.batched import BatchProgress
 
 STORE = "relax_batch.jsonl"  # what --resume reads, in the output folder
@@ -23,15 +24,11 @@ STORE = "relax_batch.jsonl"  # what --resume reads, in the output folder
 def relax_together(
     files: Sequence[Path],
     index: str,
-    *,
+    work: Batch,
     calculator: Any,
+    *,
     engine: str,
-    options: RelaxOptions,
-    automatic_cell: bool,
     max_edges: int | None,
-    store: Path,
-    finish: Callable[[Frame, RelaxResult], str],
-    refuse: Callable[[str, str], None],
     debug: bool,
 ) -> bool:
     """Relax every frame of every file in a batch, and finish each as soon as it is done.
@@ -39,32 +36,35 @@ def relax_together(
     Args:
         files: input files.
         index: frames to take from each, in ASE's notation.
+        work: options and folder of the relaxations; keeps what became of them.
         calculator: the ASE calculator.
         engine: what moves the structures, as `relax_each` takes it.
-        options: options of the relaxations.
-        automatic_cell: relax the cell of structures periodic along three axes, and of no others.
         max_edges: neighbour pairs in the batch; None chooses by the device.
-        store: file of finished relaxations.
-        finish: writes the files of a relaxation and returns a line about it.
-        refuse: told the label and a one-line reason where a file or structure failed.
         debug: let errors through.
 
     Returns:
         Whether Ctrl-C ended it early.
 
     Raises:
-        ValueError: if the store belongs to other options or another model.
+        ValueError: if the folder's store belongs to other options or another model.
         ImportError: if torch-sim is asked for and not installed.
     """
     from forcefield.workflows.batched import relax_each
 
+    plan = work.plan
+    own = {**plan.options.to_dict(), **({"cell": None} if plan.automatic_cell else {})}
     frames: dict[int, Frame] = {}
     with ProgressLine(len(set(files))) as progress:
-        failed = failure_handler(progress, refuse, debug=debug)
+        failed = failure_handler(progress, work.refuse, debug=debug)
         source = _remembered(each_frame(files, index, progress, failed), frames)
-        own = {**options.to_dict(), "cell": None if automatic_cell else options.cell}
         outcomes = relax_each(
-            source, calculator, max_edges=max_edges, engine=engine, store=store, callback=_detail(progress), **own
+            source,
+            calculator,
+            max_edges=max_edges,
+            engine=engine,
+            store=plan.folder / STORE,
+            callback=_detail(progress),
+            **own,
         )
         interrupted = False
         try:
@@ -75,7 +75,7 @@ def relax_together(
                         failed(frame.label, outcome.exception or ValueError(outcome.error))
                         continue
                     interrupted = interrupted or outcome.reason == "interrupted"
-                    _finish(frame, outcome.result, finish, failed, progress)
+                    _finish(frame, outcome.result, work, failed, progress)
         except KeyboardInterrupt:
             return True
     return interrupted
@@ -91,12 +91,12 @@ def _remembered(frames: Iterator[Frame], known: dict[int, Frame]) -> Iterator[At
 def _finish(
     frame: Frame,
     result: RelaxResult,
-    finish: Callable[[Frame, RelaxResult], str],
+    work: Batch,
     failed: Callable[[str, Exception], None],
     progress: ProgressLine,
 ) -> None:
     try:
-        line = finish(frame, result)
+        line = work.finish(frame, result)
     except (OSError, ValueError) as error:  # its files cannot be written
         failed(frame.label, error)
     else:

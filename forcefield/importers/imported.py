@@ -17,6 +17,7 @@ import ase
 import torch
 from torch import Tensor, nn
 
+from forcefield.cards import ending, provenance, section
 from forcefield.graph import graph_from_atoms
 from forcefield.models import CARD, load_model, save_model
 from forcefield.networks import build_network
@@ -152,27 +153,16 @@ def card(name: str, config: Mapping[str, Any]) -> str:
         f"# {name}",
         "",
         f"Imported weights. Network `{config['network']}` with {config['parameters']:,} parameters, cutoff "
-        f"{config['cutoff']} Å, {len(config['elements'])} elements. Licence of the weights: {config['licence']}. "
-        f"Written by version {config['package_version']} of the package, model format {config['format']}.",
+        f"{config['cutoff']} Å, " + provenance(config),
         "",
-        "## Origin",
-        "",
-        f"{imported['origin']}",
-        "",
-        f"Converted from `{imported['file']}` (SHA-256 {imported['sha256']}). Not trained or changed here; constant "
-        "factors were folded into the weights, which moves energies and forces by rounding only.",
-        "",
-        "## Labels",
-        "",
-        config["labels"],
-        "",
-        "## Known limits",
-        "",
-        *([f"- {limit}" for limit in config["limits"]] or ["None known to the importer."]),
-        "",
-        "## Elements",
-        "",
-        " ".join(config["elements"]),
-        "",
+        *section(
+            "Origin",
+            imported["origin"],
+            "",
+            f"Converted from `{imported['file']}` (SHA-256 {imported['sha256']}). Not trained or changed here; "
+            "constant factors were folded into the weights, which moves energies and forces by rounding only.",
+        ),
+        *section("Labels", config["labels"]),
+        *ending(config, no_limits="None known to the importer."),
     ]
     return "\n".join(lines)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from forcefield.cards import ending, provenance, section, training_section
 from forcefield.models import CARD
 from forcefield.tasks.config import PropertyConfig
 from forcefield.tasks.loop import PropertyRun, work
@@ -83,7 +83,7 @@ def _facts(run: PropertyRun) -> dict[str, Any]:
 
 def property_card(name: str, config: Mapping[str, Any]) -> str:
     """The card of a property model, from its configuration."""
-    task, training = config["property"], config["training"]
+    task, training, errors = config["property"], config["training"], config["errors"]
     unit = f" ({task['unit']})" if task["unit"] else ""
     counts = training["structures"]
     neighbours = "all" if config["max_neighbours"] is None else f"the {config['max_neighbours']} nearest (whole shells)"
@@ -93,25 +93,21 @@ def property_card(name: str, config: Mapping[str, Any]) -> str:
         f"Predicts `{task['key']}`{unit}: {task['shape']}, level {task['level']}"
         + (f", pooling {task['pooling']}." if task["level"] == "graph" else "."),
         f"Body `{config['network']}` with its head {config['parameters']:,} parameters, cutoff {config['cutoff']} Å, "
-        f"{neighbours} neighbours, {len(config['elements'])} elements. Licence of the weights: {config['licence']}. "
-        f"Written by version {config['package_version']} of the package, model format {config['format']}.",
+        f"{neighbours} neighbours, " + provenance(config),
         "",
-        *["## Labels", "", config["labels"], ""],
-        *["## Training", ""],
-        f"{training['data']} ({counts['train']:,} structures, {training['atoms']:,} atoms; {counts['validation']:,} "
-        f"for validation, {counts['test']:,} for the test). {training['minutes']:.0f} minutes on "
-        f"{training['hardware']}: {training['steps']:,} steps, {training['epochs']} passes through the data.",
-        "",
-        "```json",
-        json.dumps({"network": config["network"], "hyperparameters": config["hyperparameters"]}),
-        json.dumps(training["settings"], indent=1, ensure_ascii=False),
-        "```",
-        "",
-        *["## Errors", "", f"| structures | MAE | RMSE | median{unit} |", "| --- | --- | --- | --- |"],
-        *[f"| {part} | {e['mae']:.4g} | {e['rmse']:.4g} | {e['median']:.4g} |" for part, e in config["errors"].items()],
-        "",
-        *["## Known limits", "", *[f"- {limit}" for limit in config["limits"]], ""],
-        *["## Elements", "", " ".join(config["elements"]), ""],
+        *section("Labels", config["labels"]),
+        *training_section(
+            config,
+            f"{counts['train']:,} structures, {training['atoms']:,} atoms; {counts['validation']:,} for validation, "
+            f"{counts['test']:,} for the test",
+        ),
+        *section(
+            "Errors",
+            f"| structures | MAE | RMSE | median{unit} |",
+            "| --- | --- | --- | --- |",
+            *[f"| {part} | {e['mae']:.4g} | {e['rmse']:.4g} | {e['median']:.4g} |" for part, e in errors.items()],
+        ),
+        *ending(config),
     ]
     return "\n".join(lines)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from forcefield.cards import ending, provenance, section, training_section
 from forcefield.models import CARD, load_model, save_model
 from forcefield.train.loop import Run
 
@@ -115,38 +115,17 @@ def card(name: str, config: Mapping[str, Any]) -> str:
         f"# {name}",
         "",
         f"Network `{config['network']}` with {config['parameters']:,} parameters, cutoff {config['cutoff']} Å, "
-        f"{len(config['elements'])} elements. Licence of the weights: {config['licence']}. "
-        f"Written by version {config['package_version']} of the package, model format {config['format']}.",
+        + provenance(config),
         "",
-        "## Labels",
-        "",
-        config["labels"],
-        "",
-        "## Training",
-        "",
-        f"{training['data']} ({training['frames']:,} frames, {training['atoms']:,} atoms). "
-        f"{training['minutes']:.0f} minutes on {training['hardware']}: {training['steps']:,} steps, "
-        f"{training['epochs']} passes through the data.",
-        "",
-        "```json",
-        json.dumps({"network": config["network"], "hyperparameters": config["hyperparameters"]}),
-        json.dumps(training["settings"], indent=1, ensure_ascii=False),
-        "```",
-        "",
-        "## Errors",
-        "",
-        f"Against the labels, on {config['validation']['data']}.",
-        "",
-        *error_table(config["validation"]["errors"]),
-        "",
-        "## Known limits",
-        "",
-        *[f"- {limit}" for limit in config["limits"]],
-        "",
-        "## Elements",
-        "",
-        " ".join(config["elements"]),
-        "",
+        *section("Labels", config["labels"]),
+        *training_section(config, f"{training['frames']:,} frames, {training['atoms']:,} atoms"),
+        *section(
+            "Errors",
+            f"Against the labels, on {config['validation']['data']}.",
+            "",
+            *error_table(config["validation"]["errors"]),
+        ),
+        *ending(config),
     ]
     return "\n".join(lines)
 
