@@ -1,7 +1,8 @@
 """Allegro: equivariant features of edges, strictly local: no message ever leaves an atom's neighbourhood.
 
-Musaelian et al., Nature Communications 14, 579 (2023), doi:10.1038/s41467-023-36329-y, figure 1 and "Methods". Each
-edge ij of centre i has scalars x_ij and tensors V_ij, and layers couple it with the other edges of the same centre:
+Musaelian et al., Nature Communications 14, 579 (2023), doi:10.1038/s41467-023-36329-y, figure 1 and "The Allegro
+model". Each edge ij of centre i has scalars x_ij and tensors V_ij, and layers couple it with the other edges of the
+same centre:
 
     x_ij = u(r_ij) MLP(z_i, z_j, B(r_ij)),   V_ij = w(x_ij) Y(r_ij)                two-body features
     G_i  = sum_k w(x_ik) Y(r_ik)                                                   environment of the centre
@@ -27,13 +28,13 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes
+from forcefield.networks.interface import AtomNetwork, Exchange
 from forcefield.nn.dense import MLP
 from forcefield.nn.equivariant import SphericalHarmonics
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
+from forcefield.nn.neighbourhood import RadialNeighbourhood
 from forcefield.nn.products import ChannelProduct
-from forcefield.nn.radial import BesselBasis, smooth_cutoff
+from forcefield.nn.radial import BesselBasis
 
 KEEP, CHANGE = 2 / math.sqrt(5), 1 / math.sqrt(5)
 """Shares of old and new scalars, whose squares add up to one."""
@@ -70,8 +71,8 @@ class Allegro(AtomNetwork):
         hidden: int = 64,
         mean_neighbours: float = 30.0,
     ) -> None:
-        check_sizes(channels=channels, tensor_channels=tensor_channels, lmax=lmax, n_layers=n_layers, hidden=hidden)
-        super().__init__(elements, cutoff)
+        sizes = {"channels": channels, "tensor_channels": tensor_channels, "lmax": lmax, "n_layers": n_layers}
+        super().__init__(elements, cutoff, **sizes, n_radial=n_radial, hidden=hidden)
         self.scale = 1 / math.sqrt(mean_neighbours)
         self.radial, self.angular = BesselBasis(cutoff, n_radial), SphericalHarmonics(lmax)
         self.of_centre = SpeciesEmbedding(self.n_species, hidden)
@@ -89,17 +90,15 @@ class Allegro(AtomNetwork):
 
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Sums of the edges' scalars (n_local, channels) and the atomic energies (n_local,); nothing is exchanged."""
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        envelope = smooth_cutoff(edges.distance, self.cutoff)[:, None]
-        species = self.species(graph.numbers)
-        pair = edges.of_centres(self.of_centre(species)) + edges.of_neighbours(self.of_neighbour(species))
-        x = envelope * self.two_body(pair + self.of_distance(self.radial(edges.distance)))  # (edges, channels)
+        edges, species = self.edges(graph, vectors), self.species(graph.numbers)
+        pair = edges.of_pairs(self.of_centre(species), self.of_neighbour(species)) + self.of_distance(edges.basis)
+        x = edges.envelope * self.two_body(pair)  # (edges, channels)
         harmonics = self.angular(edges.direction)
         tensors = self.first(x, harmonics)  # ((lmax+1)^2, edges, tensor_channels)
         for layer in self.layers:
-            x, tensors = layer(x, tensors, harmonics, envelope, edges)
-        energies = edges.sum(envelope * self.readout(x)) * self.scale
-        return edges.sum(x * envelope) * self.scale, energies[:, 0]
+            x, tensors = layer(x, tensors, harmonics, edges)
+        energies = edges.sum(edges.envelope * self.readout(x)) * self.scale
+        return edges.sum(x * edges.envelope) * self.scale, energies[:, 0]
 
 
 class Weighted(nn.Module):
@@ -148,7 +147,7 @@ class Layer(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, tensors: Tensor, harmonics: list[Tensor], envelope: Tensor, edges: Neighbourhood
+        self, x: Tensor, tensors: Tensor, harmonics: list[Tensor], edges: RadialNeighbourhood
     ) -> tuple[Tensor, Tensor]:
         """New features of the edges.
 
@@ -156,7 +155,6 @@ class Layer(nn.Module):
             x: (edges, channels).
             tensors: ((lmax+1)^2, edges, tensor_channels).
             harmonics: list over l of (edges, 2l+1).
-            envelope: (edges, 1).
             edges: the neighbours.
 
         Returns:
@@ -165,6 +163,6 @@ class Layer(nn.Module):
         weighted = self.environment(x, harmonics).transpose(0, 1)  # (edges, components, tensor_channels)
         around = edges.of_centres(edges.sum(weighted) * self.scale).transpose(0, 1)
         products = {out: torch.cat(paths, dim=2) for out, paths in self.product(tensors, around).items()}
-        change = envelope * self.scalars(torch.cat([x, products[0][0]], dim=1))
+        change = edges.envelope * self.scalars(torch.cat([x, products[0][0]], dim=1))
         mixed = [mix(products[out]) for out, mix in enumerate(self.mix)]
         return KEEP * x + CHANGE * change, torch.cat(mixed) if mixed else tensors[:0]

@@ -1,7 +1,7 @@
 """CGCNN: the crystal graph convolution, a gate decides how much of each neighbour's message passes.
 
 Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), doi:10.1103/PhysRevLett.120.145301, eq. 5. With atoms v_i, the
-Gaussians u_ij of the distance and ``z_ij = v_i + v_j + u_ij`` (concatenated),
+Gaussians u_ij of the distance (as in the authors' published code) and ``z_ij = v_i + v_j + u_ij`` (concatenated),
 
     v_i' = v_i + sum_j sigmoid(z_ij W_f + b_f) * softplus(z_ij W_s + b_s)
 
@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes, fill_ghosts
+from forcefield.networks.interface import AtomNetwork, Exchange
 from forcefield.nn.dense import Dense, EnergyReadout
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
-from forcefield.nn.radial import GaussianBasis, smooth_cutoff
+from forcefield.nn.neighbourhood import RadialNeighbourhood
+from forcefield.nn.radial import GaussianBasis
 
 
 class CGCNN(AtomNetwork):
@@ -56,8 +56,7 @@ class CGCNN(AtomNetwork):
         hidden: int = 128,
         mean_neighbours: float = 30.0,
     ) -> None:
-        check_sizes(channels=channels, n_layers=n_layers, n_radial=n_radial, hidden=hidden)
-        super().__init__(elements, cutoff)
+        super().__init__(elements, cutoff, channels=channels, n_layers=n_layers, n_radial=n_radial, hidden=hidden)
         self.embedding = SpeciesEmbedding(self.n_species, channels)
         self.radial = GaussianBasis(cutoff, n_radial)
         scale = 1 / math.sqrt(mean_neighbours)
@@ -66,14 +65,9 @@ class CGCNN(AtomNetwork):
 
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Features v_i (n_local, channels) of the last layer and the atomic energies (n_local,)."""
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        basis, envelope = self.radial(edges.distance), smooth_cutoff(edges.distance, self.cutoff)[:, None]
-        sent = self.embedding(self.species(graph.numbers))  # (atoms, channels)
-        v = sent[: graph.n_local]
-        for k, convolution in enumerate(self.convolutions):
-            if k:
-                sent = fill_ghosts(v, exchange)
-            v = v + convolution(v, sent, basis, envelope, edges)
+        edges, v, send = self.begin(graph, vectors, exchange)
+        for convolution in self.convolutions:
+            v = v + convolution(v, send(v), edges)
         return v, self.readout(v)
 
 
@@ -93,19 +87,13 @@ class Convolution(nn.Module):
         self.from_neighbour = Linear(channels, 2 * channels)
         self.from_distance = Linear(n_radial, 2 * channels)
 
-    def forward(self, v: Tensor, sent: Tensor, basis: Tensor, envelope: Tensor, edges: Neighbourhood) -> Tensor:
-        """Sum of the gated messages.
+    def forward(self, v: Tensor, sent: Tensor, edges: RadialNeighbourhood) -> Tensor:
+        """Args: v (centres, channels), sent (atoms, channels), the edges. Returns: (centres, channels)."""
+        z = edges.of_pairs(self.from_centre(v), self.from_neighbour(sent)) + self.from_distance(edges.basis)
+        return edges.sum(gated(z) * edges.envelope) * self.scale
 
-        Args:
-            v: (centres, channels).
-            sent: (atoms, channels), ghosts included.
-            basis: (edges, n_radial).
-            envelope: (edges, 1).
-            edges: the neighbours.
 
-        Returns:
-            (centres, channels).
-        """
-        z = edges.of_centres(self.from_centre(v)) + edges.of_neighbours(self.from_neighbour(sent))
-        gate, core = (z + self.from_distance(basis)).chunk(2, dim=1)  # (edges, channels)
-        return edges.sum(torch.sigmoid(gate) * nn.functional.softplus(core) * envelope) * self.scale
+def gated(z: Tensor) -> Tensor:
+    """``sigmoid(z_f) * softplus(z_s)`` of both halves of z: (edges, 2 channels) -> (edges, channels)."""
+    gate, core = z.chunk(2, dim=1)
+    return torch.sigmoid(gate) * nn.functional.softplus(core)

@@ -11,7 +11,7 @@ and the next layer gathers scalars h_j and vectors v_j. The MLP's sums pass a la
 arXiv:1607.06450, eq. 3; no parameters, 1 under the root) before their SiLU, so that no unit ends on its flat side. The
 density is that of the atomic cluster expansion (Drautz, Phys. Rev. B 99, 014104 (2019),
 doi:10.1103/PhysRevB.99.014104), message passing on it follows MACE (Batatia et al., NeurIPS 2022, arXiv:2206.07697,
-eq. 7-12). We depart from MACE in that radial functions are linear, products of order three are built recursively with
+section 4). We depart from MACE in that radial functions are linear, products of order three are built recursively with
 channel mixing in between, element-dependent weights scale M (s_i), A and the invariants instead of each product, half
 of the radial functions B measure the distance against the pair's covalent radii, and A and the scalars that a later
 layer takes up are divided by sqrt(1 + mean of their squares), which keeps products bounded and is smooth where the last

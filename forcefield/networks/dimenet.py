@@ -1,8 +1,8 @@
 """DimeNet++: messages live on edges and meet under angles.
 
-Gasteiger, Giri, Margraf, Günnemann, arXiv:2011.14115, figure 1 (the fast form of Gasteiger, Groß, Günnemann, ICLR 2020,
-arXiv:2003.03123). With a radial basis B and networks of one layer sigma, an edge starts as
-``m_ij = sigma(z_i, z_j, B)``; an interaction is
+Gasteiger, Giri, Margraf, Günnemann, arXiv:2011.14115, the fast form of Gasteiger, Groß, Günnemann, ICLR 2020,
+arXiv:2003.03123 (section "Directional message passing"; the basis is eq. 7 with the envelope of eq. 8). With a radial
+basis B and networks of one layer sigma, an edge starts as ``m_ij = sigma(W sigma(z_i + z_j + W B))``; an interaction is
 
     d_ik  = sigma(W sigma(W m_ik) * (W B(r_ik)))                             down-projection of the other edges
     a_ij  = sum_{k != j} d_ik * sum_{l n} W_{l n} B_n(r_ik) P_l(cos theta)    directional message passing
@@ -15,8 +15,9 @@ The one departure that matters: in the paper the message from j to i takes in th
 the one at j. Here a network holds edges of its own centres only (an engine hands ghosts to it without their edges), so
 the angle is the one at i, between the edges i receives along, and what happened around j comes as features of atom j:
 ``m_ij += W h_j`` with ``h_j = sum_k (W B(r_jk)) * m_jk`` after each block. Both reach one shell further with each
-block. Also, the radial part of the angular basis is the Bessel function of order zero for all l, and sums are divided
-by the square root of a typical number of neighbours.
+block. Also, the radial part of the angular basis is the Bessel function of order zero for all l, one residual layer
+stands before the skip connection and one after it, and sums are divided by the square root of a typical number of
+neighbours.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes, fill_ghosts
+from forcefield.networks.interface import AtomNetwork, Exchange, fill_ghosts
 from forcefield.nn.dense import Dense, EnergyReadout, scaled_silu
 from forcefield.nn.equivariant import SphericalHarmonics
 from forcefield.nn.invariants import angular_sum
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
+from forcefield.nn.neighbourhood import RadialNeighbourhood
 from forcefield.nn.radial import BesselBasis
 
 
@@ -66,8 +67,8 @@ class DimeNet(AtomNetwork):
         lmax: int = 3,
         mean_neighbours: float = 30.0,
     ) -> None:
-        check_sizes(channels=channels, angular_channels=angular_channels, n_layers=n_layers, n_radial=n_radial)
-        super().__init__(elements, cutoff)
+        sizes = {"channels": channels, "angular_channels": angular_channels, "n_layers": n_layers, "n_radial": n_radial}
+        super().__init__(elements, cutoff, **sizes)
         scale = 1 / math.sqrt(mean_neighbours)
         self.radial, self.angular = BesselBasis(cutoff, n_radial), SphericalHarmonics(lmax)
         self.of_centre = SpeciesEmbedding(self.n_species, channels)
@@ -85,16 +86,15 @@ class DimeNet(AtomNetwork):
 
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Features h_i (n_local, channels) of the last block and the atomic energies (n_local,)."""
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        basis, harmonics = self.radial(edges.distance), self.angular(edges.direction)
-        species = self.species(graph.numbers)
-        pair = edges.of_centres(self.of_centre(species)) + edges.of_neighbours(self.of_neighbour(species))
-        m = scaled_silu(self.embedding(scaled_silu(pair + self.of_distance(basis))))  # (edges, channels)
-        h, energies = self.outputs[0](m, basis, edges)
+        edges, species = self.edges(graph, vectors), self.species(graph.numbers)
+        harmonics = self.angular(edges.direction)
+        pair = edges.of_pairs(self.of_centre(species), self.of_neighbour(species)) + self.of_distance(edges.basis)
+        m = scaled_silu(self.embedding(scaled_silu(pair)))  # (edges, channels)
+        h, energies = self.outputs[0](m, edges)
         for interaction, output, sender in zip(self.interactions, self.outputs[1:], self.senders, strict=True):
             m = m + edges.of_neighbours(sender(fill_ghosts(h, exchange)))
-            m = interaction(m, basis, harmonics, edges)
-            h, more = output(m, basis, edges)
+            m = interaction(m, harmonics, edges)
+            h, more = output(m, edges)
             energies = energies + more
         return h, energies
 
@@ -122,10 +122,10 @@ class Interaction(nn.Module):
         self.up.weight.data *= 0.03
         self.skip.linear.weight.data *= 0.3
 
-    def forward(self, m: Tensor, basis: Tensor, harmonics: list[Tensor], edges: Neighbourhood) -> Tensor:
-        """Args: m (edges, channels), basis (edges, n_radial), harmonics over l. Returns: new m."""
-        down = scaled_silu(self.down(scaled_silu(self.other(m)) * self.filter(basis)))
-        weights = [angle * down for angle in self.angles(basis).chunk(self.lmax + 1, dim=1)]
+    def forward(self, m: Tensor, harmonics: list[Tensor], edges: RadialNeighbourhood) -> Tensor:
+        """Args: m (edges, channels), harmonics over l of (edges, 2l+1), the edges. Returns: new m."""
+        down = scaled_silu(self.down(scaled_silu(self.other(m)) * self.filter(edges.basis)))
+        weights = [angle * down for angle in self.angles(edges.basis).chunk(self.lmax + 1, dim=1)]
         around = torch.stack(angular_sum(edges, harmonics, weights)).sum(0) * self.scale
         new = scaled_silu(self.own(m)) + scaled_silu(self.up(around))
         return self.after(m + scaled_silu(self.skip(self.before(new))))
@@ -164,7 +164,7 @@ class Output(nn.Module):
         self.filter.weight.data *= 0.3
         self.readout = EnergyReadout(channels, channels)
 
-    def forward(self, m: Tensor, basis: Tensor, edges: Neighbourhood) -> tuple[Tensor, Tensor]:
-        """Args: m (edges, channels), basis (edges, n_radial). Returns: (centres, channels) and (centres,)."""
-        h = edges.sum(self.filter(basis) * m) * self.scale
+    def forward(self, m: Tensor, edges: RadialNeighbourhood) -> tuple[Tensor, Tensor]:
+        """Args: m (edges, channels), the edges. Returns: (centres, channels) and (centres,)."""
+        h = edges.sum(self.filter(edges.basis) * m) * self.scale
         return h, self.readout(h)

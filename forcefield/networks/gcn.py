@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes, fill_ghosts
+from forcefield.networks.interface import AtomNetwork, Exchange, Sender, fill_ghosts
 from forcefield.nn.dense import Dense, EnergyReadout, scaled_silu
 from forcefield.nn.mlp import SpeciesEmbedding
 from forcefield.nn.neighbourhood import neighbourhood
@@ -52,8 +52,7 @@ class GCN(AtomNetwork):
         residual: bool = True,
         cutoff_exponent: int = 2,
     ) -> None:
-        check_sizes(channels=channels, n_layers=n_layers, cutoff_exponent=cutoff_exponent)
-        super().__init__(elements, cutoff)
+        super().__init__(elements, cutoff, channels=channels, n_layers=n_layers, cutoff_exponent=cutoff_exponent)
         self.residual, self.cutoff_exponent = residual, cutoff_exponent
         self.embedding = SpeciesEmbedding(self.n_species, channels)
         self.layers = nn.ModuleList([Dense(channels, channels) for _ in range(n_layers)])
@@ -65,12 +64,10 @@ class GCN(AtomNetwork):
         adjacency = smooth_cutoff(edges.distance, self.cutoff, self.cutoff_exponent)[:, None]  # (edges, 1)
         inverse = (1 + edges.sum(adjacency)).rsqrt()  # D^(-1/2), (n_local, 1)
         weight = edges.of_centres(inverse) * adjacency * edges.of_neighbours(fill_ghosts(inverse, exchange))
-        sent = self.embedding(self.species(graph.numbers))  # (atoms, channels)
-        h = sent[: graph.n_local]
-        for k, layer in enumerate(self.layers):
-            if k:
-                sent = fill_ghosts(h, exchange)
-            mean = edges.sum(weight * edges.of_neighbours(sent)) + inverse.square() * h
+        embedded = self.embedding(self.species(graph.numbers))  # (atoms, channels)
+        h, send = embedded[: graph.n_local], Sender(embedded, exchange)
+        for layer in self.layers:
+            mean = edges.sum(weight * edges.of_neighbours(send(h))) + inverse.square() * h
             new = scaled_silu(layer(mean))
             h = h + new if self.residual else new
         return h, self.readout(h)

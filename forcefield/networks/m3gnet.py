@@ -1,7 +1,8 @@
 """M3GNet: graph network with edge features that also know the angles to the other neighbours.
 
 Chen and Ong, Nature Computational Science 2, 718 (2022), doi:10.1038/s43588-022-00349-3, "Methods". With features v_i
-of atoms and e_ij of edges, a layer is a three-body update of the edges followed by a graph convolution,
+of atoms, e_ij of edges, and smooth cutoff u (which is in B, too), a layer is a three-body update of the edges followed
+by a graph convolution,
 
     t_ij[n l] = sum_{k != j} B_n(r_ik) P_l(cos theta_jik) sigmoid(v_k W)[n l] u(r_ij)      three bodies
     e_ij  <- e_ij + silu(t_ij W) * sigmoid(t_ij W)                                          gated
@@ -9,10 +10,10 @@ of atoms and e_ij of edges, a layer is a three-body update of the edges followed
     v_i'  = v_i + sum_j phi_v(v_i, v_j, e_ij') * (B(r_ij) W)                                then atoms
 
 with gated networks phi (a network times a sigmoid of another one). The sum over k is no sum over triplets here:
-`angular_sum` makes it from one density per atom, with the same value. We depart from the paper in that the radial part
-of a three-body term is a Bessel function of order zero for all l, times the smooth cutoff; there is no separate,
-smaller radius for triplets; the optional state of the whole structure is left out; and sums are divided by the
-square root of a typical number of neighbours.
+`angular_sum` makes it from one density per atom, with the same value. We depart from the paper in that B, everywhere,
+are Bessel functions of order zero times a polynomial cutoff (there other combinations of Bessel functions for pairs,
+and those of order l for triplets); there is no separate, smaller radius for triplets; the optional state of the whole
+structure is left out; and sums are divided by the square root of a typical number of neighbours.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes, fill_ghosts
+from forcefield.networks.interface import AtomNetwork, Exchange
 from forcefield.nn.dense import MLP, Dense, scaled_silu
 from forcefield.nn.equivariant import SphericalHarmonics
 from forcefield.nn.invariants import angular_sum
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
-from forcefield.nn.radial import BesselBasis, smooth_cutoff
+from forcefield.nn.neighbourhood import RadialNeighbourhood
+from forcefield.nn.radial import BesselBasis
 
 
 class M3GNet(AtomNetwork):
@@ -60,8 +61,7 @@ class M3GNet(AtomNetwork):
         lmax: int = 3,
         mean_neighbours: float = 30.0,
     ) -> None:
-        check_sizes(channels=channels, n_layers=n_layers, n_radial=n_radial, lmax=lmax)
-        super().__init__(elements, cutoff)
+        super().__init__(elements, cutoff, channels=channels, n_layers=n_layers, n_radial=n_radial, lmax=lmax)
         scale = 1 / math.sqrt(mean_neighbours)
         self.radial, self.angular = BesselBasis(cutoff, n_radial), SphericalHarmonics(lmax)
         self.embedding = SpeciesEmbedding(self.n_species, channels)
@@ -73,16 +73,12 @@ class M3GNet(AtomNetwork):
 
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Features v_i (n_local, channels) of the last layer and the atomic energies (n_local,)."""
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        basis, envelope = self.radial(edges.distance), smooth_cutoff(edges.distance, self.cutoff)[:, None]
-        harmonics = self.angular(edges.direction)
-        sent = self.embedding(self.species(graph.numbers))  # (atoms, channels)
-        v, e = sent[: graph.n_local], scaled_silu(self.edge_embedding(basis))
-        for k, (three_body, convolution) in enumerate(zip(self.three_body, self.convolutions, strict=True)):
-            if k:
-                sent = fill_ghosts(v, exchange)
-            e = e + three_body(sent, basis, envelope, harmonics, edges)
-            v, e = convolution(v, sent, e, basis, edges)
+        edges, v, send = self.begin(graph, vectors, exchange)
+        e, harmonics = scaled_silu(self.edge_embedding(edges.basis)), self.angular(edges.direction)
+        for three_body, convolution in zip(self.three_body, self.convolutions, strict=True):
+            sent = send(v)
+            e = e + three_body(sent, harmonics, edges)
+            v, e = convolution(v, sent, e, edges)
         return v, self.readout(v)[:, 0]
 
 
@@ -124,13 +120,11 @@ class ThreeBody(nn.Module):
         for linear in (self.value, self.gate.linear):  # sums over angles are large
             linear.weight.data *= 0.1
 
-    def forward(
-        self, sent: Tensor, basis: Tensor, envelope: Tensor, harmonics: list[Tensor], edges: Neighbourhood
-    ) -> Tensor:
-        """Args: sent (atoms, channels), basis (edges, n_radial), envelope (edges, 1). Returns: (edges, channels)."""
+    def forward(self, sent: Tensor, harmonics: list[Tensor], edges: RadialNeighbourhood) -> Tensor:
+        """Args: sent (atoms, channels), harmonics over l of (edges, 2l+1), the edges. Returns: (edges, channels)."""
         weights = torch.sigmoid(edges.of_neighbours(self.weights(sent))).chunk(self.lmax + 1, dim=1)
-        terms = angular_sum(edges, harmonics, [weight * basis for weight in weights])
-        t = torch.cat(terms, dim=1) * envelope * self.scale  # (edges, terms)
+        terms = angular_sum(edges, harmonics, [weight * edges.basis for weight in weights])
+        t = torch.cat(terms, dim=1) * edges.envelope * self.scale  # (edges, terms)
         return scaled_silu(self.value(t)) * torch.sigmoid(self.gate(t))
 
 
@@ -152,9 +146,9 @@ class Convolution(nn.Module):
         for linear in (self.edge_filter, self.atom_filter):  # features grow with every layer
             linear.weight.data *= 0.2
 
-    def forward(self, v: Tensor, sent: Tensor, e: Tensor, basis: Tensor, edges: Neighbourhood) -> tuple[Tensor, Tensor]:
+    def forward(self, v: Tensor, sent: Tensor, e: Tensor, edges: RadialNeighbourhood) -> tuple[Tensor, Tensor]:
         """Args: v (centres, channels), sent (atoms, channels), e (edges, channels). Returns: new v and e."""
         pair = torch.cat([edges.of_centres(v), edges.of_neighbours(sent)], dim=1)
-        e = e + self.edge(torch.cat([pair, e], dim=1)) * self.edge_filter(basis)
-        messages = self.atom(torch.cat([pair, e], dim=1)) * self.atom_filter(basis)
+        e = e + self.edge(torch.cat([pair, e], dim=1)) * self.edge_filter(edges.basis)
+        messages = self.atom(torch.cat([pair, e], dim=1)) * self.atom_filter(edges.basis)
         return v + edges.sum(messages) * self.scale, e

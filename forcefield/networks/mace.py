@@ -1,36 +1,35 @@
 """MACE: few message-passing layers whose messages are products of many neighbours at once.
 
-Batatia et al., NeurIPS 2022, arXiv:2206.07697; equation numbers are the paper's. A layer is
+Batatia et al., NeurIPS 2022, arXiv:2206.07697, section 4; equation numbers are the paper's. A layer is
 
-    A_i  = W sum_j R(r_ij) ((W h_j) (x) Y(r_ij)) / n       eq. 8 and 9: density of neighbours, R from an MLP
-    B_i  = W_z U (A_i (x) ... (x) A_i)                     eq. 10: symmetric contraction to body order nu + 1
-    h_i' = W B_i + W_z h_i                                 eq. 11 and 12: message and residual update
+    A_i  = W sum_j R(r_ij) ((W h_j) (x) Y(r_ij)) / n       density of neighbours, R from an MLP
+    m_i  = W_z U (A_i (x) ... (x) A_i)                     eq. 10 and 11: symmetric contraction to body order nu + 1
+    h_i' = W m_i + W_z h_i                                 "Update"
 
-and the atomic energy (eq. 13 and 14) is the sum of a readout of every layer's scalars: linear, an MLP in the last
-layer. We depart from the paper in that features have natural parity only (degree l has parity (-1)^l; energies stay
-exactly invariant under reflections), and in the cutoff's p = 6 instead of 5.
+and the atomic energy ("Readout") is the sum of a readout of every layer's scalars: linear, an MLP in the last layer. We
+depart from the paper in that features have natural parity only (degree l has parity (-1)^l; energies stay exactly
+invariant under reflections), and in the cutoff's p = 6 instead of 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.nn.degree_linear import DegreeLinear, SpeciesDegreeLinear
+from forcefield.networks.interface import EquivariantNetwork, Exchange, fill_ghosts
+from forcefield.nn.degree_linear import DegreeLinear, SpeciesDegreeLinear, side_by_side
 from forcefield.nn.gate import SILU_RMS
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
+from forcefield.nn.radial import BesselBasis
 from forcefield.nn.scatter import NeighbourTable, table_of
-from forcefield.nn.species import SpeciesIndex
 from forcefield.nn.symmetric_contraction import SymmetricContraction
 from forcefield.nn.tensor_product import Convolution, EdgeGeometry, Path
 
-Exchange = Callable[[Tensor], Tensor]
 
-
-class MACE(nn.Module):
+class MACE(EquivariantNetwork):
     """Message passing with high body order; see the module's formulas.
 
     Args:
@@ -67,18 +66,11 @@ class MACE(nn.Module):
         readout_hidden: int = 16,
         mean_neighbours: float = 30.0,
     ) -> None:
-        super().__init__()
+        super().__init__(elements, cutoff, channels=channels, correlation=correlation, n_layers=n_layers)
         if not 0 <= hidden_lmax <= lmax:
             raise ValueError(f"hidden_lmax must lie between 0 and lmax = {lmax}, got {hidden_lmax}")
-        if min(channels, correlation, n_layers) < 1:
-            raise ValueError(
-                f"channels, correlation and n_layers must be at least 1, got {channels}, {correlation}, {n_layers}"
-            )
-        self.cutoff = float(cutoff)
-        self.elements = tuple(int(z) for z in elements)
-        self.species = SpeciesIndex(elements)
-        n_species = len(self.elements)
-        self.sender = SpeciesEmbedding(n_species, channels)
+        self.tensor_channels = (channels,) * (hidden_lmax if n_layers > 1 else 0)
+        self.sender = SpeciesEmbedding(self.n_species, channels)
         layers, senders = [], []
         readouts: list[nn.Module] = []
         for k in range(n_layers):
@@ -86,46 +78,34 @@ class MACE(nn.Module):
             sent = [channels] if first else [channels] * (hidden_lmax + 1)
             l_out = range(1 if last else hidden_lmax + 1)
             convolution = Convolution(sent, lmax, range(lmax + 1), n_radial=n_radial, radial_hidden=radial_hidden)
-            contraction = SymmetricContraction(n_species, channels, lmax, l_out, correlation)
-            layers.append(Interaction(convolution, contraction, n_species, first=first))
+            contraction = SymmetricContraction(self.n_species, channels, lmax, l_out, correlation)
+            layers.append(Interaction(convolution, contraction, self.n_species, first=first))
             readouts.append(Readout(channels, readout_hidden) if last else Linear(channels, 1))
             if not last:
                 senders.append(DegreeLinear([channels] * len(l_out), [channels] * len(l_out)))
         self.layers, self.senders = nn.ModuleList(layers), nn.ModuleList(senders)
         self.readouts = nn.ModuleList(readouts)
         paths = [path for layer in layers for path in layer.convolution.paths]
-        self.geometry = EdgeGeometry(cutoff, n_radial, cutoff_exponent, lmax, paths, scale=1 / mean_neighbours)
+        basis = BesselBasis(cutoff, n_radial, cutoff_exponent)
+        self.geometry = EdgeGeometry(basis, lmax, paths, scale=1 / mean_neighbours)
 
-    def forward(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> Tensor:
-        """Atomic energies in units of the potential's scale.
-
-        Args:
-            graph: edges sorted by centre; only ``numbers``, ``edge_index`` and ``n_local`` are read.
-            vectors: (edges, 3) from centre to neighbour (Å).
-            exchange: fills ghost features between layers, (n_local, d) -> (atoms, d).
-
-        Returns:
-            (n_local,) in the network's dtype.
-        """
-        return self.features(graph, vectors, exchange)[1]
-
-    def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
-        """Scalars of all layers (n_local, n_layers * channels), a per-atom descriptor, and the atomic energies."""
-        species = self.species(graph.numbers)  # (atoms,)
-        centre = species[: graph.n_local]
-        table = table_of(graph)
-        basis, couplings = self.geometry(vectors.to(self.sender.weight.dtype), table)
+    def tensor_features(
+        self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Scalars of all layers (n_local, n_layers * channels), energies (n_local,), tensors that the last one took."""
+        species, table = self.species(graph.numbers), table_of(graph)
+        basis, couplings = self.geometry(vectors.to(self.dtype), table)
+        taken: list[Tensor] = []
         features: list[Tensor] = []
         scalars, energies = [], []
         messages = self.sender(species)  # (atoms, channels)
         for k, (layer, readout) in enumerate(zip(self.layers, self.readouts, strict=True)):
             if k:
-                sent = torch.cat([x.flatten(1) for x in self.senders[k - 1](features)], dim=1)  # (n_local, d)
-                messages = sent if exchange is None else exchange(sent)
-            features = layer(messages, features, centre, basis, couplings, table)
+                messages = fill_ghosts(side_by_side(self.senders[k - 1](features)), exchange)  # (atoms, d)
+            taken, features = features, layer(messages, features, species[: graph.n_local], basis, couplings, table)
             scalars.append(features[0][:, 0])
             energies.append(readout(scalars[-1])[:, 0])
-        return torch.cat(scalars, dim=1), torch.stack(energies).sum(0)
+        return torch.cat(scalars, dim=1), torch.stack(energies).sum(0), taken[1:]
 
 
 class Interaction(nn.Module):

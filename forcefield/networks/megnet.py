@@ -1,7 +1,7 @@
 """MEGNet: edges, atoms and a state are updated in turn.
 
-Chen, Ye, Zuo, Zheng, Ong, Chem. Mater. 31, 3564 (2019), doi:10.1021/acs.chemmater.9b01294 (arXiv:1812.05055), figure 1.
-With networks phi of two hidden layers, a block is
+Chen, Ye, Zuo, Zheng, Ong, Chem. Mater. 31, 3564 (2019), doi:10.1021/acs.chemmater.9b01294 (arXiv:1812.05055), figures 1
+(the update) and 2 (the network). With networks phi of two hidden layers, a block is
 
     e_ij' = e_ij + phi_e(v_i, v_j, e_ij, u_i)                        edges
     v_i'  = v_i  + phi_v(v_i, mean_j e_ij', u_i)                     atoms
@@ -14,7 +14,7 @@ would feel each other at once, and doubling the cell would not double the energy
 each block; the energy is the sum of atomic ones, and so extensive. The properties that are not extensive, for which the
 paper's global state was made, are a matter of heads, not of this body. Means are weighted by a smooth cutoff and count
 the atom itself (``(x_i + sum_j u_ij x_j) / (1 + sum_j u_ij)``), so that they stay smooth as the last neighbour leaves;
-the activation is a SiLU instead of a softplus.
+the activation is a SiLU instead of a softplus, and no dense layers of their own stand before a block.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes, fill_ghosts
+from forcefield.networks.interface import AtomNetwork, Exchange, fill_ghosts
 from forcefield.nn.dense import MLP, Dense, EnergyReadout
 from forcefield.nn.mlp import SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
-from forcefield.nn.radial import GaussianBasis, smooth_cutoff
+from forcefield.nn.neighbourhood import Neighbourhood, RadialNeighbourhood
+from forcefield.nn.radial import GaussianBasis
 
 
 class MEGNet(AtomNetwork):
@@ -57,8 +57,8 @@ class MEGNet(AtomNetwork):
         n_layers: int = 3,
         n_radial: int = 40,
     ) -> None:
-        check_sizes(channels=channels, state_channels=state_channels, n_layers=n_layers, n_radial=n_radial)
-        super().__init__(elements, cutoff)
+        sizes = {"channels": channels, "state_channels": state_channels, "n_layers": n_layers, "n_radial": n_radial}
+        super().__init__(elements, cutoff, **sizes)
         self.embedding = SpeciesEmbedding(self.n_species, channels)
         self.state = SpeciesEmbedding(self.n_species, state_channels)
         self.radial = GaussianBasis(cutoff, n_radial)
@@ -68,10 +68,9 @@ class MEGNet(AtomNetwork):
 
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Atom, mean edge and state (n_local, 2 channels + state_channels) and the atomic energies (n_local,)."""
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        mean = WeightedMean(edges, smooth_cutoff(edges.distance, self.cutoff)[:, None])
-        species = self.species(graph.numbers)
-        e, v, u = self.edge_embedding(self.radial(edges.distance)), self.embedding(species), self.state(species)
+        edges, species = self.edges(graph, vectors), self.species(graph.numbers)
+        e, v, u = self.edge_embedding(edges.basis), self.embedding(species), self.state(species)
+        mean = WeightedMean(edges)
         for block in self.blocks:
             e, v, u = block(e, v, u, mean, exchange)
         local = torch.cat([v[: graph.n_local], mean.of_edges(e), u[: graph.n_local]], dim=1)
@@ -83,25 +82,54 @@ class WeightedMean:
 
     Args:
         edges: the neighbours.
-        weight: (edges, 1) cutoff function.
     """
 
-    def __init__(self, edges: Neighbourhood, weight: Tensor) -> None:
-        self.edges, self.weight = edges, weight
-        self.inverse = 1 / (1 + edges.sum(weight))
+    def __init__(self, edges: RadialNeighbourhood) -> None:
+        self.edges = edges
+        self.inverse = 1 / (1 + edges.sum(edges.envelope))
 
     def of_edges(self, e: Tensor) -> Tensor:
         """Args: e (edges, channels). Returns: (centres, channels); the atom itself counts as an edge of zeros."""
-        return self.edges.sum(self.weight * e) * self.inverse
+        return self.edges.sum(self.edges.envelope * e) * self.inverse
 
     def of_atoms(self, x: Tensor) -> Tensor:
         """Args: x (atoms, channels). Returns: (centres, channels)."""
-        around = self.edges.sum(self.weight * self.edges.of_neighbours(x))
+        around = self.edges.sum(self.edges.envelope * self.edges.of_neighbours(x))
         return (x[: self.edges.n_centres] + around) * self.inverse
 
 
-class Block(nn.Module):
-    """One update of edges, atoms and states.
+class Updates(nn.Module):
+    """The networks phi of a block, each with its residual; who makes means, and of what, is left to the block.
+
+    Args:
+        channels: features of an atom, and of an edge.
+        state_channels: features of the state.
+        n_means: channels of all means that the state takes in.
+    """
+
+    def __init__(self, channels: int, state_channels: int, n_means: int) -> None:
+        super().__init__()
+        hidden = [2 * channels, channels]
+        self.edge = MLP([3 * channels + state_channels, *hidden, channels])
+        self.atom = MLP([2 * channels + state_channels, *hidden, channels])
+        self.state = MLP([state_channels + n_means, *hidden, state_channels])
+
+    def of_edges(self, e: Tensor, v: Tensor, u: Tensor, edges: Neighbourhood) -> Tensor:
+        """Args: e (edges, channels), v (atoms, channels), u (atoms, state_channels). Returns: e'."""
+        pair = [edges.of_centres(v), edges.of_neighbours(v), e, edges.of_centres(u)]
+        return e + self.edge(torch.cat(pair, dim=1))
+
+    def of_atoms(self, v: Tensor, around: Tensor, u: Tensor) -> Tensor:
+        """Args: v and the mean edge (atoms, channels), u (atoms, state_channels). Returns: v'."""
+        return v + self.atom(torch.cat([v, around, u], dim=1))
+
+    def of_state(self, u: Tensor, *means: Tensor) -> Tensor:
+        """Args: u (rows, state_channels), means (rows, ...). Returns: u'."""
+        return u + self.state(torch.cat([u, *means], dim=1))
+
+
+class Block(Updates):
+    """One update of edges, atoms and local states.
 
     Args:
         channels: features of an atom, and of an edge.
@@ -109,12 +137,7 @@ class Block(nn.Module):
     """
 
     def __init__(self, channels: int, state_channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-        hidden = [2 * channels, channels]
-        self.edge = MLP([3 * channels + state_channels, *hidden, channels])
-        self.atom = MLP([2 * channels + state_channels, *hidden, channels])
-        self.state = MLP([2 * channels + 2 * state_channels, *hidden, state_channels])
+        super().__init__(channels, state_channels, 2 * channels + state_channels)
 
     def forward(
         self, e: Tensor, v: Tensor, u: Tensor, mean: WeightedMean, exchange: Exchange | None
@@ -131,13 +154,10 @@ class Block(nn.Module):
         Returns:
             e, v, u of the same shapes.
         """
-        edges, n = mean.edges, mean.edges.n_centres
-        state = u[:n]
-        pair = [edges.of_centres(v), edges.of_neighbours(v), e, edges.of_centres(u)]
-        e = e + self.edge(torch.cat(pair, dim=1))
+        n, widths = mean.edges.n_centres, [v.shape[1], u.shape[1]]
+        e = self.of_edges(e, v, u, mean.edges)
         around = mean.of_edges(e)
-        new = v[:n] + self.atom(torch.cat([v[:n], around, state], dim=1))
-        v, u = fill_ghosts(torch.cat([new, state], dim=1), exchange).split([self.channels, u.shape[1]], dim=1)
-        means = [around, mean.of_atoms(v), mean.of_atoms(u)]
-        state = state + self.state(torch.cat([state, *means], dim=1))
+        local = torch.cat([self.of_atoms(v[:n], around, u[:n]), u[:n]], dim=1)
+        v, u = fill_ghosts(local, exchange).split(widths, dim=1)
+        state = self.of_state(u[:n], around, mean.of_atoms(v), mean.of_atoms(u))
         return e, v, fill_ghosts(state, exchange)

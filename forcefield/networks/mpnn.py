@@ -28,11 +28,11 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes, fill_ghosts
+from forcefield.networks.interface import AtomNetwork, Exchange
 from forcefield.nn.dense import MLP, Dense, EnergyReadout
 from forcefield.nn.mlp import SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
-from forcefield.nn.radial import BesselBasis, smooth_cutoff
+from forcefield.nn.neighbourhood import RadialNeighbourhood
+from forcefield.nn.radial import BesselBasis
 
 
 class MPNN(AtomNetwork):
@@ -70,16 +70,16 @@ class MPNN(AtomNetwork):
         update_edges: bool = True,
         mean_neighbours: float = 30.0,
     ) -> None:
-        check_sizes(channels=channels, edge_channels=edge_channels, n_layers=n_layers, n_radial=n_radial)
-        super().__init__(elements, cutoff)
+        sizes = {"channels": channels, "edge_channels": edge_channels, "n_layers": n_layers, "n_radial": n_radial}
+        super().__init__(elements, cutoff, **sizes)
         self.embedding = SpeciesEmbedding(self.n_species, channels)
         self.radial = BesselBasis(cutoff, n_radial)
         self.edge_embedding = Dense(n_radial, edge_channels)
         make_message, make_update = choice(MESSAGES, message, "message"), choice(UPDATES, update, "update")
         self.aggregate = choice(AGGREGATIONS, aggregation, "aggregation")(mean_neighbours)
-        sizes = [2 * channels + edge_channels, edge_channels, edge_channels]
+        widths = [2 * channels + edge_channels, edge_channels, edge_channels]
         self.edge_updates = nn.ModuleList(
-            [MLP(sizes, last_scale=0.3) for _ in range(n_layers if update_edges else 0)]  # they add up
+            [MLP(widths, last_scale=0.3) for _ in range(n_layers if update_edges else 0)]  # they add up
         )
         self.messages = nn.ModuleList([make_message(channels, edge_channels) for _ in range(n_layers)])
         self.updates = nn.ModuleList([make_update(channels) for _ in range(n_layers)])
@@ -87,18 +87,13 @@ class MPNN(AtomNetwork):
 
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Features h_i (n_local, channels) of the last round and the atomic energies (n_local,)."""
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        e = self.edge_embedding(self.radial(edges.distance))  # (edges, edge_channels)
-        envelope = smooth_cutoff(edges.distance, self.cutoff)[:, None]
-        sent = self.embedding(self.species(graph.numbers))  # (atoms, channels)
-        h = sent[: graph.n_local]
+        edges, h, send = self.begin(graph, vectors, exchange)
+        e = self.edge_embedding(edges.basis)  # (edges, edge_channels)
         for k, (message, update) in enumerate(zip(self.messages, self.updates, strict=True)):
-            if k:
-                sent = fill_ghosts(h, exchange)
-            h_i, h_j = edges.of_centres(h), edges.of_neighbours(sent)
+            h_i, h_j = edges.of_centres(h), edges.of_neighbours(send(h))
             if self.edge_updates:
                 e = e + self.edge_updates[k](torch.cat([h_i, h_j, e], dim=1))
-            h = update(h, self.aggregate(message(h_i, h_j, e), envelope, edges))
+            h = update(h, self.aggregate(message(h_i, h_j, e), edges))
         return h, self.readout(h)
 
 
@@ -148,9 +143,9 @@ class SumAggregation(nn.Module):
         super().__init__()
         self.scale = 1 / math.sqrt(mean_neighbours)
 
-    def forward(self, messages: Tensor, envelope: Tensor, edges: Neighbourhood) -> Tensor:
-        """Args: messages (edges, channels), envelope (edges, 1). Returns: (centres, channels)."""
-        return edges.sum(messages * envelope) * self.scale
+    def forward(self, messages: Tensor, edges: RadialNeighbourhood) -> Tensor:
+        """Args: messages (edges, channels), the edges. Returns: (centres, channels)."""
+        return edges.sum(messages * edges.envelope) * self.scale
 
 
 class MeanAggregation(nn.Module):
@@ -163,9 +158,9 @@ class MeanAggregation(nn.Module):
     def __init__(self, mean_neighbours: float) -> None:
         super().__init__()
 
-    def forward(self, messages: Tensor, envelope: Tensor, edges: Neighbourhood) -> Tensor:
-        """Args: messages (edges, channels), envelope (edges, 1). Returns: (centres, channels)."""
-        return edges.sum(messages * envelope) / (1 + edges.sum(envelope))
+    def forward(self, messages: Tensor, edges: RadialNeighbourhood) -> Tensor:
+        """Args: messages (edges, channels), the edges. Returns: (centres, channels)."""
+        return edges.sum(messages * edges.envelope) / (1 + edges.sum(edges.envelope))
 
 
 class MaxAggregation(nn.Module):
@@ -178,14 +173,14 @@ class MaxAggregation(nn.Module):
     def __init__(self, mean_neighbours: float) -> None:
         super().__init__()
 
-    def forward(self, messages: Tensor, envelope: Tensor, edges: Neighbourhood) -> Tensor:
-        """Args: messages (edges, channels), envelope (edges, 1). Returns: (centres, channels)."""
-        weights = envelope * torch.exp(4 * torch.tanh(messages))
+    def forward(self, messages: Tensor, edges: RadialNeighbourhood) -> Tensor:
+        """Args: messages (edges, channels), the edges. Returns: (centres, channels)."""
+        weights = edges.envelope * torch.exp(4 * torch.tanh(messages))
         return edges.sum(weights * messages) / (1 + edges.sum(weights))
 
 
 class GatedRecurrentUpdate(nn.Module):
-    """A gated recurrent unit decides how much of the old features stays: Gilmer et al., section 2, eq. 2.
+    """A gated recurrent unit decides how much of the old features stays: Gilmer et al., section 2.
 
     Args:
         channels: features of an atom.

@@ -5,34 +5,33 @@ Batzner et al., Nature Communications 13, 2453 (2022), doi:10.1038/s41467-022-29
     m_i  = 1/sqrt(n) sum_j R(r_ij) ((W h_j) (x) Y(r_ij))        convolution, one radial weight per path and channel
     h_i' = gate( W m_i + W_z h_i )                             linear, self-connection, nonlinearity
 
-and the atomic energy is linear in the scalars of the last layer. We depart from the paper in that features have natural
-parity only (degree l has parity (-1)^l, so no pseudoscalars; forces are vectors and keep the full symmetry under
-reflections), the radial basis is fixed unless ``trained_waves`` is set, and the cutoff has p = 6. With ``norm="rms"``,
-``self_connection="shared"`` and channels (128, 64, 32, 32) it is Nequix (Koker et al., arXiv:2508.16067); with
-``parity=False``, ``self_connection="shared"``, ``trained_waves=True``, ``cutoff_onset=4.5``, five layers and channels
-(128, 64, 32) it is SevenNet-0 (Park et al., J. Chem. Theory Comput. 20, 4857 (2024), doi:10.1021/acs.jctc.4c00190).
+and the atomic energy is linear in the scalars of the last layer (the paper's two linear maps in one). We depart from
+the paper in that features have natural parity only (degree l has parity (-1)^l, so no pseudoscalars; forces are vectors
+and keep the full symmetry under reflections), and the radial basis is fixed unless ``trained_waves`` is set. With
+``norm="rms"``, ``self_connection="shared"`` and channels (128, 64, 32, 32) it is Nequix (Koker et al.,
+arXiv:2508.16067); with ``parity=False``, ``self_connection="shared"``, ``trained_waves=True``, ``cutoff_onset=4.5``,
+five layers and channels (128, 64, 32) it is SevenNet-0 (Park et al., J. Chem. Theory Comput. 20, 4857 (2024),
+doi:10.1021/acs.jctc.4c00190).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.nn.degree_linear import DegreeLinear, SpeciesDegreeLinear
+from forcefield.networks.interface import EquivariantNetwork, Exchange, fill_ghosts
+from forcefield.nn.degree_linear import DegreeLinear, SpeciesDegreeLinear, side_by_side
 from forcefield.nn.gate import Gate, RMSNorm
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
+from forcefield.nn.radial import BesselBasis
 from forcefield.nn.scatter import NeighbourTable, table_of
-from forcefield.nn.species import SpeciesIndex
 from forcefield.nn.tensor_product import Convolution, EdgeGeometry, Path
 
-Exchange = Callable[[Tensor], Tensor]
 
-
-class NequIP(nn.Module):
+class NequIP(EquivariantNetwork):
     """Equivariant message passing with learned radial functions; see the module's formulas.
 
     Args:
@@ -74,18 +73,15 @@ class NequIP(nn.Module):
         norm: str | None = None,
         mean_neighbours: float = 30.0,
     ) -> None:
-        super().__init__()
-        _check_options(channels, n_layers, self_connection, norm)
-        self.cutoff = float(cutoff)
-        self.elements = tuple(int(z) for z in elements)
-        self.species = SpeciesIndex(elements)
-        n_species, lmax = len(self.elements), len(channels) - 1
-        sent = channels[0] if species_channels is None else species_channels
-        self.sender = SpeciesEmbedding(n_species, sent)
+        _check_options(channels, self_connection, norm)
+        super().__init__(elements, cutoff, n_layers=n_layers)
+        lmax, sent = len(channels) - 1, channels[0] if species_channels is None else species_channels
+        self.tensor_channels = tuple(channels[1:]) if n_layers > 1 and parity else ()
+        self.sender = SpeciesEmbedding(self.n_species, sent)
         layers, senders = [], []
         for k in range(n_layers):
             first, last = k == 0, k == n_layers - 1
-            l_out = [0] if last else range(lmax + 1)
+            l_out = range(1 if last else lmax + 1)
             convolution = Convolution(
                 [sent] if first else channels,
                 lmax,
@@ -95,61 +91,33 @@ class NequIP(nn.Module):
                 parity=parity,
             )
             convolution.weights.damp(0.3)  # like neighbours add up, and four layers must not amplify that
-            layers.append(
-                Interaction(
-                    convolution,
-                    None if first else channels,
-                    [channels[l] for l in l_out],
-                    n_species=n_species,
-                    shared=self_connection == "shared",
-                    norm=norm == "rms",
-                )
-            )
+            before, after = None if first else channels, [channels[l] for l in l_out]
+            shared, normed = self_connection == "shared", norm == "rms"
+            layers.append(Interaction(convolution, before, after, n_species=self.n_species, shared=shared, norm=normed))
             if not last:
                 senders.append(DegreeLinear(channels, channels))
         self.layers, self.senders = nn.ModuleList(layers), nn.ModuleList(senders)
+        basis = BesselBasis(cutoff, n_radial, cutoff_exponent, onset=cutoff_onset, trained=trained_waves)
         paths = [path for layer in layers for path in layer.convolution.paths]
-        self.geometry = EdgeGeometry(
-            cutoff,
-            n_radial,
-            cutoff_exponent,
-            lmax,
-            paths,
-            scale=1 / math.sqrt(mean_neighbours),
-            onset=cutoff_onset,
-            trained_waves=trained_waves,
-        )
+        self.geometry = EdgeGeometry(basis, lmax, paths, scale=1 / math.sqrt(mean_neighbours))
         self.readout = Linear(channels[0], 1)
         self.readout.weight.data *= 0.1  # forces of an untrained network stay of the order of 1 per Å
 
-    def forward(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> Tensor:
-        """Atomic energies in units of the potential's scale.
-
-        Args:
-            graph: edges sorted by centre; only ``numbers``, ``edge_index`` and ``n_local`` are read.
-            vectors: (edges, 3) from centre to neighbour (Å).
-            exchange: fills ghost features between layers, (n_local, d) -> (atoms, d).
-
-        Returns:
-            (n_local,) in the network's dtype.
-        """
-        return self.features(graph, vectors, exchange)[1]
-
-    def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
-        """Scalar features (n_local, channels[0]) of the last layer, a per-atom descriptor, and the atomic energies."""
-        species = self.species(graph.numbers)  # (atoms,)
-        centre = species[: graph.n_local]
-        table = table_of(graph)
-        basis, couplings = self.geometry(vectors.to(self.readout.weight.dtype), table)
+    def tensor_features(
+        self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Scalars (n_local, channels[0]) of the last layer, energies (n_local,), and the tensors the last one took."""
+        species, table = self.species(graph.numbers), table_of(graph)
+        basis, couplings = self.geometry(vectors.to(self.dtype), table)
+        taken: list[Tensor] = []
         features: list[Tensor] = []
         messages = self.sender(species)  # (atoms, species_channels)
         for k, layer in enumerate(self.layers):
             if k:
-                sent = torch.cat([x.flatten(1) for x in self.senders[k - 1](features)], dim=1)  # (n_local, d)
-                messages = sent if exchange is None else exchange(sent)
-            features = layer(messages, features, centre, basis, couplings, table)
+                messages = fill_ghosts(side_by_side(self.senders[k - 1](features)), exchange)  # (atoms, d)
+            taken, features = features, layer(messages, features, species[: graph.n_local], basis, couplings, table)
         scalars = features[0][:, 0]
-        return scalars, self.readout(scalars)[:, 0]
+        return scalars, self.readout(scalars)[:, 0], taken[1:]
 
 
 class Interaction(nn.Module):
@@ -221,11 +189,9 @@ class Interaction(nn.Module):
         return self.connect(features) if self.shared else self.connect(features, species)
 
 
-def _check_options(channels: Sequence[int], n_layers: int, self_connection: str, norm: str | None) -> None:
+def _check_options(channels: Sequence[int], self_connection: str, norm: str | None) -> None:
     if not channels or min(channels) < 1:
         raise ValueError(f"channels must name at least one channel for each degree from 0 on, got {tuple(channels)}")
-    if n_layers < 1:
-        raise ValueError(f"n_layers must be at least 1, got {n_layers}")
     if self_connection not in ("species", "shared"):
         raise ValueError(f"self_connection must be 'species' or 'shared', got {self_connection!r}")
     if norm not in (None, "rms"):

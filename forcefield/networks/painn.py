@@ -9,8 +9,8 @@ basis and networks phi, a of scalars, all products channel by channel:
     dv_i = a_vv(s_i, |V v_i|) U v_i                                                        eq. 10
 
 The atomic energy is a network of the last scalars. We depart from the paper in the cutoff function (a polynomial with
-two vanishing derivatives instead of a cosine), the length |V v_i|, which is a parabola near zero, and sums divided by
-the square root of a typical number of neighbours.
+two vanishing derivatives instead of a cosine), the length |V v_i|, which is a parabola near zero, scalar products
+divided by sqrt(3), and sums divided by the square root of a typical number of neighbours.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes, fill_ghosts
+from forcefield.networks.interface import EquivariantNetwork, Exchange, Sender
 from forcefield.nn.dense import MLP, EnergyReadout
 from forcefield.nn.invariants import smooth_norm
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
+from forcefield.nn.neighbourhood import RadialNeighbourhood
 from forcefield.nn.radial import BesselBasis
 
 
-class PaiNN(AtomNetwork):
+class PaiNN(EquivariantNetwork):
     """Equivariant message passing with scalars and vectors; see the module's formulas.
 
     Args:
@@ -55,8 +55,8 @@ class PaiNN(AtomNetwork):
         n_radial: int = 20,
         mean_neighbours: float = 30.0,
     ) -> None:
-        check_sizes(channels=channels, n_layers=n_layers, n_radial=n_radial)
-        super().__init__(elements, cutoff)
+        super().__init__(elements, cutoff, channels=channels, n_layers=n_layers, n_radial=n_radial)
+        self.tensor_channels = (channels,)
         self.embedding = SpeciesEmbedding(self.n_species, channels)
         self.radial = BesselBasis(cutoff, n_radial)
         scale = 1 / math.sqrt(mean_neighbours)
@@ -64,19 +64,18 @@ class PaiNN(AtomNetwork):
         self.updates = nn.ModuleList([Update(channels) for _ in range(n_layers)])
         self.readout = EnergyReadout(channels, max(channels // 2, 1))
 
-    def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
-        """Scalars s_i (n_local, channels) of the last layer and the atomic energies (n_local,)."""
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        basis = self.radial(edges.distance)  # (edges, n_radial)
+    def tensor_features(
+        self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Scalars s_i (n_local, channels) of the last layer, energies (n_local,), and v_i (n_local, 3, channels)."""
+        edges = self.edges(graph, vectors)
         scalars = self.embedding(self.species(graph.numbers))[:, None]
-        sent = torch.cat([scalars, scalars.new_zeros(scalars.shape[0], 3, scalars.shape[2])], dim=1)
-        x = sent[: graph.n_local]  # (n_local, 4, channels): s_i, then the components of v_i
-        for k, (message, update) in enumerate(zip(self.messages, self.updates, strict=True)):
-            if k:
-                sent = fill_ghosts(x, exchange)
-            x = x + message(sent, basis, edges)
+        first = torch.cat([scalars, scalars.new_zeros(scalars.shape[0], 3, scalars.shape[2])], dim=1)
+        x, send = first[: graph.n_local], Sender(first, exchange)  # (n_local, 4, channels): s_i, components of v_i
+        for message, update in zip(self.messages, self.updates, strict=True):
+            x = x + message(send(x), edges)
             x = x + update(x)
-        return x[:, 0], self.readout(x[:, 0])
+        return x[:, 0], self.readout(x[:, 0]), [x[:, 1:]]
 
 
 class Message(nn.Module):
@@ -94,9 +93,9 @@ class Message(nn.Module):
         self.phi = MLP([channels, channels, 3 * channels], last_scale=0.3)
         self.filter = Linear(n_radial, 3 * channels)
 
-    def forward(self, sent: Tensor, basis: Tensor, edges: Neighbourhood) -> Tensor:
-        """Args: sent (atoms, 4, channels), basis (edges, n_radial). Returns: ds_i and dv_i (centres, 4, channels)."""
-        weights = edges.of_neighbours(self.phi(sent[:, 0])) * self.filter(basis)
+    def forward(self, sent: Tensor, edges: RadialNeighbourhood) -> Tensor:
+        """Args: sent (atoms, 4, channels), the edges. Returns: ds_i and dv_i (centres, 4, channels)."""
+        weights = edges.of_neighbours(self.phi(sent[:, 0])) * self.filter(edges.basis)
         scalar, along_vector, along_edge = weights[:, None].chunk(3, dim=2)  # (edges, 1, channels) each
         vector = edges.of_neighbours(sent[:, 1:]) * along_vector + edges.direction[:, :, None] * along_edge
         return edges.sum(torch.cat([scalar, vector], dim=1)) * self.scale

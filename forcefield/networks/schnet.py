@@ -1,7 +1,7 @@
 """SchNet: continuous-filter convolutions, the weight of a neighbour is a learned function of its distance.
 
 Schütt, Sauceda, Kindermans, Tkatchenko, Müller, J. Chem. Phys. 148, 241722 (2018), doi:10.1063/1.5019779
-(arXiv:1712.06113), figure 2. An interaction is
+(arXiv:1712.06113), section II. An interaction is
 
     W(r)  = dense(ssp(dense(exp(-gamma (r - mu_k)^2))))         filter-generating network
     y_i   = sum_j (dense x_j) * W(r_ij)                         continuous-filter convolution, channel by channel
@@ -9,9 +9,9 @@ Schütt, Sauceda, Kindermans, Tkatchenko, Müller, J. Chem. Phys. 148, 241722 (2
 
 with the shifted softplus ``ssp(x) = ln(1/2 + e^x / 2)``; the atomic energy is an atom-wise network of the last x_i.
 
-We depart from the paper in that the filter is multiplied by a smooth cutoff (there the radius is so large, or the
-neighbour list so long, that no force breaks), the Gaussians end at that cutoff, and the sum is divided by the square
-root of a typical number of neighbours.
+We depart from the paper in that the filter's last layer is linear (there a second ssp follows it; the authors' later
+code leaves it out, too) and is multiplied by a smooth cutoff, where the Gaussians end, and in that the sum is divided
+by the square root of a typical number of neighbours.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes, fill_ghosts
+from forcefield.networks.interface import AtomNetwork, Exchange
 from forcefield.nn.dense import MLP, EnergyReadout
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
-from forcefield.nn.radial import GaussianBasis, smooth_cutoff
+from forcefield.nn.neighbourhood import RadialNeighbourhood
+from forcefield.nn.radial import GaussianBasis
 
 
 class SchNet(AtomNetwork):
@@ -54,8 +54,7 @@ class SchNet(AtomNetwork):
         n_radial: int = 50,
         mean_neighbours: float = 30.0,
     ) -> None:
-        check_sizes(channels=channels, n_layers=n_layers, n_radial=n_radial)
-        super().__init__(elements, cutoff)
+        super().__init__(elements, cutoff, channels=channels, n_layers=n_layers, n_radial=n_radial)
         self.embedding = SpeciesEmbedding(self.n_species, channels)
         self.radial = GaussianBasis(cutoff, n_radial)
         scale = 1 / math.sqrt(mean_neighbours)
@@ -64,14 +63,9 @@ class SchNet(AtomNetwork):
 
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Features x_i (n_local, channels) of the last layer and the atomic energies (n_local,)."""
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        basis, envelope = self.radial(edges.distance), smooth_cutoff(edges.distance, self.cutoff)[:, None]
-        sent = self.embedding(self.species(graph.numbers))  # (atoms, channels)
-        x = sent[: graph.n_local]
-        for k, interaction in enumerate(self.interactions):
-            if k:
-                sent = fill_ghosts(x, exchange)
-            x = x + interaction(sent, basis, envelope, edges)
+        edges, x, send = self.begin(graph, vectors, exchange)
+        for interaction in self.interactions:
+            x = x + interaction(send(x), edges)
         return x, self.readout(x)
 
 
@@ -91,9 +85,9 @@ class Interaction(nn.Module):
         self.before = Linear(channels, channels)
         self.after = MLP([channels, channels, channels], activation=shifted_softplus)
 
-    def forward(self, sent: Tensor, basis: Tensor, envelope: Tensor, edges: Neighbourhood) -> Tensor:
-        """Args: sent (atoms, channels), basis (edges, n_radial), envelope (edges, 1). Returns: (centres, channels)."""
-        weights = self.filter(basis) * envelope  # (edges, channels)
+    def forward(self, sent: Tensor, edges: RadialNeighbourhood) -> Tensor:
+        """Args: sent (atoms, channels), the edges. Returns: (centres, channels)."""
+        weights = self.filter(edges.basis) * edges.envelope  # (edges, channels)
         return self.after(edges.sum(edges.of_neighbours(self.before(sent)) * weights) * self.scale)
 
 

@@ -1,14 +1,14 @@
 """TensorNet: every atom carries 3 x 3 matrices, and matrix products are the only interaction they need.
 
-Simeon and De Fabritiis, NeurIPS 2023, arXiv:2306.06482, figure 1 and section 3. A matrix is the sum of a multiple of
-the unit matrix, an antisymmetric and a symmetric traceless part, ``X = I + A + S``, which rotate like a scalar, a
+Simeon and De Fabritiis, NeurIPS 2023, arXiv:2306.06482, "TensorNet's architecture". A matrix is the sum of a multiple
+of the unit matrix, an antisymmetric and a symmetric traceless part, ``X = I + A + S``, which rotate like a scalar, a
 vector and a tensor of degree two. With the matrices I, A(r), S(r) made of the direction of an edge, radial functions
 f(r) that end smoothly at the cutoff and ``normalised(X) = X / (1 + |X|^2)``, channel by channel:
 
     X_i  = sum_j w(z_i, z_j) (f_I I + f_A A(r_ij) + f_S S(r_ij))           embedding, then mixed with factors by |X_i|
     X_i  = normalised(X_i),   Y_i = W_I I_i + W_A A_i + W_S S_i            an interaction
     M_i  = sum_j f_I(r_ij) I_j + f_A(r_ij) A_j + f_S(r_ij) S_j             I_j + A_j + S_j = Y_j
-    D_i  = W normalised(Y_i M_i + M_i Y_i)                                 the anticommutator respects reflections
+    D_i  = W normalised((Y_i M_i + M_i Y_i) / 2)                           the anticommutator respects reflections
     X_i' = X_i + D_i + D_i^2
 
 and the atomic energy is a network of |I_i|^2, |A_i|^2 and |S_i|^2. Features are stored as nine components, one of I,
@@ -28,19 +28,19 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes, fill_ghosts
+from forcefield.networks.interface import EquivariantNetwork, Exchange, fill_ghosts
 from forcefield.nn.degree_linear import DegreeLinear
 from forcefield.nn.dense import MLP, EnergyReadout, scaled_silu
 from forcefield.nn.equivariant import register_constant
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
-from forcefield.nn.radial import BesselBasis, smooth_cutoff
+from forcefield.nn.neighbourhood import RadialNeighbourhood
+from forcefield.nn.radial import BesselBasis
 
 PARTS = (1, 3, 5)
 """Components of the parts I, A and S."""
 
 
-class TensorNet(AtomNetwork):
+class TensorNet(EquivariantNetwork):
     """Message passing with Cartesian tensors of rank two; see the module's formulas.
 
     Args:
@@ -65,8 +65,8 @@ class TensorNet(AtomNetwork):
         n_radial: int = 16,
         mean_neighbours: float = 30.0,
     ) -> None:
-        check_sizes(channels=channels, n_layers=n_layers, n_radial=n_radial)
-        super().__init__(elements, cutoff)
+        super().__init__(elements, cutoff, channels=channels, n_layers=n_layers, n_radial=n_radial)
+        self.tensor_channels = (channels, channels)
         scale = 1 / math.sqrt(mean_neighbours)
         self.radial = BesselBasis(cutoff, n_radial)
         self.matrices = MatrixAlgebra()
@@ -74,16 +74,17 @@ class TensorNet(AtomNetwork):
         self.interactions = nn.ModuleList([Interaction(channels, n_radial, scale) for _ in range(n_layers)])
         self.readout = EnergyReadout(3 * channels, channels)
 
-    def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
-        """Squared norms of I_i, A_i, S_i (n_local, 3 channels), as logarithms, and the atomic energies (n_local,)."""
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        basis, envelope = self.radial(edges.distance), smooth_cutoff(edges.distance, self.cutoff)[:, None]
-        x = self.embedding(self.species(graph.numbers), basis, self.matrices.of_directions(edges.direction), edges)
+    def tensor_features(
+        self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Squared norms of I_i, A_i, S_i (n_local, 3 channels), as logarithms, energies (n_local,), and A_i and S_i."""
+        edges = self.edges(graph, vectors)
+        x = self.embedding(self.species(graph.numbers), self.matrices.of_directions(edges.direction), edges)
         for interaction in self.interactions:
             x = normalised(x)
-            x = x + interaction(x, basis, envelope, edges, self.matrices, exchange)
+            x = x + interaction(x, edges, self.matrices, exchange)
         descriptors = torch.log1p(part_norms(x))
-        return descriptors, self.readout(descriptors)
+        return descriptors, self.readout(descriptors), self.matrices.harmonic_parts(x)
 
 
 class MatrixAlgebra(nn.Module):
@@ -126,6 +127,12 @@ class MatrixAlgebra(nn.Module):
         matrices = self._matrices(x)
         return self._components(_product(matrices, matrices))
 
+    def harmonic_parts(self, x: Tensor) -> list[Tensor]:
+        """A and S of (atoms, 9, channels) in the order of e3nn's harmonics: vectors; xz, xy, yy, yz and zz - xx."""
+        yz, zx, xy, xx_yy, zz = x[:, 4:].unbind(1)
+        yy, zz_xx = -(math.sqrt(3) * xx_yy + zz) / 2, (math.sqrt(3) * zz - xx_yy) / 2
+        return [x[:, 1:4], torch.stack([zx, xy, yy, yz, zz_xx], dim=1)]
+
     def _matrices(self, x: Tensor) -> Tensor:
         return torch.matmul(self.basis.T, x).view(x.shape[0], 3, 3, x.shape[2])
 
@@ -152,10 +159,10 @@ class Embedding(nn.Module):
         self.mix = DegreeLinear([channels] * 3, [channels] * 3)
         self.factors = MLP([channels, 2 * channels, 3 * channels])
 
-    def forward(self, species: Tensor, basis: Tensor, directions: Tensor, edges: Neighbourhood) -> Tensor:
-        """Args: species (atoms,), basis (edges, n_radial), directions (edges, 9). Returns: (centres, 9, channels)."""
-        pair = edges.of_centres(self.of_centre(species)) + edges.of_neighbours(self.of_neighbour(species))
-        radial = self.filter(basis).view(-1, 3, self.channels) * pair[:, None]  # f_I, f_A, f_S
+    def forward(self, species: Tensor, directions: Tensor, edges: RadialNeighbourhood) -> Tensor:
+        """Args: species (atoms,), directions (edges, 9), the edges. Returns: (centres, 9, channels)."""
+        pair = edges.of_pairs(self.of_centre(species), self.of_neighbour(species))
+        radial = self.filter(edges.basis).view(-1, 3, self.channels) * pair[:, None]  # f_I, f_A, f_S
         messages = per_component(radial) * directions[:, :, None]
         x = edges.sum(messages) * self.scale
         factors = scaled_silu(self.factors(torch.log1p(x.square().sum(1)))).view(-1, 3, self.channels)
@@ -179,20 +186,12 @@ class Interaction(nn.Module):
         self.after = DegreeLinear([channels] * 3, [channels] * 3)
 
     def forward(
-        self,
-        x: Tensor,
-        basis: Tensor,
-        envelope: Tensor,
-        edges: Neighbourhood,
-        matrices: MatrixAlgebra,
-        exchange: Exchange | None,
+        self, x: Tensor, edges: RadialNeighbourhood, matrices: MatrixAlgebra, exchange: Exchange | None
     ) -> Tensor:
         """What is added to the matrices of the centres.
 
         Args:
             x: (centres, 9, channels), normalised.
-            basis: (edges, n_radial).
-            envelope: (edges, 1).
             edges: the neighbours.
             matrices: products of matrices.
             exchange: fills the ghosts.
@@ -201,7 +200,7 @@ class Interaction(nn.Module):
             (centres, 9, channels).
         """
         y = mixed(self.before, x)
-        radial = (self.filter(basis) * envelope).view(-1, 3, self.channels)
+        radial = (self.filter(edges.basis) * edges.envelope).view(-1, 3, self.channels)
         messages = edges.of_neighbours(fill_ghosts(y, exchange)) * per_component(radial)
         product = matrices.anticommutator(y, edges.sum(messages) * self.scale)
         change = mixed(self.after, normalised(product))

@@ -1,9 +1,9 @@
 """Equivariant transformer: attention over the neighbours, convolutions in the frame of each edge.
 
-Attention as in Equiformer (Liao and Smidt, ICLR 2023, arXiv:2206.11990, section 3) and EquiformerV2 (Liao et al., ICLR
-2024, arXiv:2306.12059, figure 1), whose SO(2) convolutions are those of eSCN (Passaro and Zitnick, ICML 2023,
-arXiv:2302.03655); eSEN (Fu et al., arXiv:2502.12147) builds a smooth potential of the same parts. A block is, with
-features x_i of degree 0 to L, the rotation D_ij that turns the edge onto the polar axis, and heads h,
+Attention as in Equiformer (Liao and Smidt, ICLR 2023, arXiv:2206.11990, "Equivariant Graph Attention") and EquiformerV2
+(Liao et al., ICLR 2024, arXiv:2306.12059, figure 1), whose SO(2) convolutions are those of eSCN (Passaro and Zitnick,
+ICML 2023, arXiv:2302.03655); eSEN (Fu et al., arXiv:2502.12147) builds a smooth potential of the same parts. A block
+is, with features x_i of degree 0 to L, the rotation D_ij that turns the edge onto the polar axis, and heads h,
 
     g_ij  = SO2( w(r_ij, z_i, z_j) * D_ij (W_s x_j + W_t x_i) )             convolution in the edge's frame
     a_ij  = u(r_ij) exp(b_ij) / (1 + sum_k u(r_ik) exp(b_ik))               attention, b_ij a network of g_ij's scalars
@@ -30,17 +30,17 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes, fill_ghosts
+from forcefield.networks.interface import EquivariantNetwork, Exchange, Sender
 from forcefield.nn.degree_linear import DegreeLinear
 from forcefield.nn.dense import MLP, EnergyReadout, scaled_silu
 from forcefield.nn.gate import Gate, RMSNorm
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
-from forcefield.nn.radial import BesselBasis, smooth_cutoff
+from forcefield.nn.neighbourhood import RadialNeighbourhood
+from forcefield.nn.radial import BesselBasis
 from forcefield.nn.rotation import Rotations, by_order
 
 
-class EquivariantTransformer(AtomNetwork):
+class EquivariantTransformer(EquivariantNetwork):
     """Attention with SO(2) convolutions; see the module's formulas.
 
     Args:
@@ -69,10 +69,11 @@ class EquivariantTransformer(AtomNetwork):
         n_radial: int = 8,
         radial_hidden: int = 32,
     ) -> None:
-        check_sizes(channels=channels, lmax=lmax, n_heads=n_heads, n_layers=n_layers, n_radial=n_radial)
+        sizes = {"channels": channels, "lmax": lmax, "n_heads": n_heads, "n_layers": n_layers, "n_radial": n_radial}
+        super().__init__(elements, cutoff, **sizes, radial_hidden=radial_hidden)
         if channels % n_heads:
             raise ValueError(f"n_heads must divide channels = {channels}, got {n_heads}")
-        super().__init__(elements, cutoff)
+        self.tensor_channels = (channels,) * (lmax if n_layers > 1 else 0)
         self.radial, self.rotations = BesselBasis(cutoff, n_radial), Rotations(lmax)
         self.embedding = SpeciesEmbedding(self.n_species, channels)
         self.of_centre = SpeciesEmbedding(self.n_species, radial_hidden)
@@ -88,24 +89,22 @@ class EquivariantTransformer(AtomNetwork):
         self.feed_forwards = nn.ModuleList([FeedForward(channels, after) for after in degrees[1:]])
         self.readout = EnergyReadout(channels, channels)
 
-    def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
-        """Scalars (n_local, channels) of the last block and the atomic energies (n_local,)."""
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        envelope = smooth_cutoff(edges.distance, self.cutoff)[:, None]
+    def tensor_features(
+        self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Scalars (n_local, channels) of the last block, energies (n_local,), and tensors that the last one took."""
+        edges, species = self.edges(graph, vectors), self.species(graph.numbers)
         frames = Frames(self.rotations(edges.direction))
-        species = self.species(graph.numbers)
-        pair = edges.of_centres(self.of_centre(species)) + edges.of_neighbours(self.of_neighbour(species))
-        edge = scaled_silu(pair + self.of_distance(self.radial(edges.distance)))  # (edges, radial_hidden)
-        sent = self.embedding(species)[:, None]  # (atoms, 1, channels)
-        x = sent[: graph.n_local]  # (n_local, (l+1)^2, channels), l the degree between the blocks
-        for k, (attention, feed_forward) in enumerate(zip(self.attentions, self.feed_forwards, strict=True)):
-            if k:
-                sent = fill_ghosts(x, exchange)
-            change = attention(sent, edge, envelope, frames, edges)
+        pair = edges.of_pairs(self.of_centre(species), self.of_neighbour(species)) + self.of_distance(edges.basis)
+        edge = scaled_silu(pair)  # (edges, radial_hidden)
+        first = self.embedding(species)[:, None]  # (atoms, 1, channels)
+        x, send = first[: graph.n_local], Sender(first, exchange)  # x (n_local, (l+1)^2, channels) between the blocks
+        for attention, feed_forward in zip(self.attentions, self.feed_forwards, strict=True):
+            taken, change = x, attention(send(x), edge, frames, edges)
             missing = max(change.shape[1] - x.shape[1], 0)
             x = nn.functional.pad(x, (0, 0, 0, missing))[:, : change.shape[1]] + change
             x = x + feed_forward(x)
-        return x[:, 0], self.readout(x[:, 0])
+        return x[:, 0], self.readout(x[:, 0]), split(taken, len(self.tensor_channels))[1:]
 
 
 class Frames:
@@ -153,13 +152,12 @@ class Attention(nn.Module):
         given = [channels] * (after + 1)
         self.out = DegreeLinear(given, given)
 
-    def forward(self, sent: Tensor, edge: Tensor, envelope: Tensor, frames: Frames, edges: Neighbourhood) -> Tensor:
+    def forward(self, sent: Tensor, edge: Tensor, frames: Frames, edges: RadialNeighbourhood) -> Tensor:
         """What the neighbours add.
 
         Args:
             sent: (atoms, (before+1)^2, channels), ghosts included.
             edge: (edges, n_edge) features of the edges.
-            envelope: (edges, 1) cutoff function.
             frames: rotations into the edges' frames.
             edges: the neighbours.
 
@@ -168,16 +166,16 @@ class Attention(nn.Module):
         """
         x = self.norm(split(sent, self.before))
         source, target = torch.cat(self.source(x), dim=1), torch.cat(self.target(x), dim=1)
-        pair = frames.into(self.before, self.m_max).bmm(edges.of_neighbours(source) + edges.of_centres(target))
+        pair = frames.into(self.before, self.m_max).bmm(edges.of_pairs(target, source))
         g = self.first(pair * self._rows(self.weights(edge), self.before))  # (edges, rows, channels)
-        value = self.second(self._gated(g)) * self._attention(g[:, 0], envelope, edges)[:, None]
+        value = self.second(self._gated(g)) * self._attention(g[:, 0], edges)[:, None]
         summed = edges.sum(frames.into(self.after, self.m_max).transpose(1, 2).bmm(value))
         return torch.cat(self.out(split(summed, self.after)), dim=1)
 
-    def _attention(self, scalars: Tensor, envelope: Tensor, edges: Neighbourhood) -> Tensor:
+    def _attention(self, scalars: Tensor, edges: RadialNeighbourhood) -> Tensor:
         """Weights a_ij of the heads, repeated for their channels: (edges, channels)."""
         logits = 6 * torch.tanh(self.logits(scalars) / 6)
-        weights = envelope * torch.exp(logits)  # (edges, heads)
+        weights = edges.envelope * torch.exp(logits)  # (edges, heads)
         attention = weights / edges.of_centres(1 + edges.sum(weights))
         return attention.repeat_interleave(self.channels // self.n_heads, dim=1)
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from forcefield.nn.mlp import Linear, normal_parameter
+
+
+def side_by_side(features: Sequence[Tensor]) -> Tensor:
+    """A list over l of (atoms, 2l+1, channels) as (atoms, d), degrees side by side, components outermost in each."""
+    return torch.cat([x.flatten(1) for x in features], dim=1)
 
 
 class DegreeLinear(nn.Module):

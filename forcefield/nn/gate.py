@@ -21,7 +21,7 @@ class Gate(nn.Module):
         channels: channels of degree 0, 1, ... after the gate.
 
     References:
-        Weiler et al., NeurIPS 2018, arXiv:1807.02547, section 4.3; Batzner et al. (2022),
+        Weiler et al., NeurIPS 2018, arXiv:1807.02547, "Equivariant nonlinearities"; Batzner et al. (2022),
         doi:10.1038/s41467-022-29939-5, "Equivariant nonlinearity".
     """
 

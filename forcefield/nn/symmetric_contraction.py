@@ -9,8 +9,8 @@ order; components stand outermost, so that selecting them copies whole rows.
 
 References:
     Batatia et al., NeurIPS 2022, arXiv:2206.07697, eq. 10 and 11; Drautz, Phys. Rev. B 99, 014104 (2019),
-    doi:10.1103/PhysRevB.99.014104, eq. 27; Dusson et al., J. Comput. Phys. 454, 110946 (2022),
-    doi:10.1016/j.jcp.2022.110946, section 3 (independent couplings).
+    doi:10.1103/PhysRevB.99.014104; Dusson et al., J. Comput. Phys. 454, 110946 (2022),
+    doi:10.1016/j.jcp.2022.110946 (independent couplings).
 """
 
 from __future__ import annotations

@@ -49,31 +49,16 @@ class EdgeGeometry(nn.Module):
     """Radial basis and coupling matrices T of every edge, in the padded layout, shared by all layers.
 
     Args:
-        cutoff: neighbour radius (Å).
-        n_radial: Bessel functions.
-        exponent: p of the smooth cutoff.
+        radial: the radial basis.
         lmax: highest degree of the spherical harmonics.
         paths: every path that some layer uses.
         scale: factor on T, and so on every sum over neighbours.
-        onset, trained_waves: options of the radial basis, see `BesselBasis`.
     """
 
-    def __init__(
-        self,
-        cutoff: float,
-        n_radial: int,
-        exponent: int,
-        lmax: int,
-        paths: Iterable[Path],
-        *,
-        scale: float,
-        onset: float | None = None,
-        trained_waves: bool = False,
-    ) -> None:
+    def __init__(self, radial: BesselBasis, lmax: int, paths: Iterable[Path], *, scale: float) -> None:
         super().__init__()
         self.scale = scale
-        self.radial = BesselBasis(cutoff, n_radial, exponent, onset=onset, trained=trained_waves)
-        self.angular = SphericalHarmonics(lmax)
+        self.radial, self.angular = radial, SphericalHarmonics(lmax)
         self.paths = sorted(set(paths))
         for path in self.paths:
             first, second, out = path

@@ -6,26 +6,27 @@ normalisations of the authors' published code:
     v_i' = softplus( v_i + BN( sum_j sigmoid(BN(z_ij W_f + b_f)) * softplus(BN(z_ij W_s + b_s)) ) )
 
 The features v_i of the last layer are averaged over the crystal by the head. We depart from the paper in that an atom
-starts from a learned embedding of its element instead of tabulated properties. Use it with ``max_neighbours: 12``; the
-graph, and with it the output, then jumps as atoms change places in the order of distances, and batch normalisation
-makes training depend on the batch: good for properties of relaxed crystals, no potential (`forcefield.networks.cgcnn`).
+starts from a learned embedding of its element instead of tabulated properties, and the head's network has SiLUs. Use it
+with ``max_neighbours: 12``; the graph, and with it the output, then jumps as atoms change places in the order of
+distances, and batch normalisation makes training depend on the batch: good for properties of relaxed crystals, no
+potential (`forcefield.networks.cgcnn`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes
+from forcefield.networks.cgcnn import gated
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
+from forcefield.nn.neighbourhood import RadialNeighbourhood
 from forcefield.nn.radial import GaussianBasis
+from forcefield.tasks.crystal import CrystalNetwork
 
 
-class CrystalCGCNN(AtomNetwork):
+class CrystalCGCNN(CrystalNetwork):
     """Gated graph convolutions with batch normalisation; see the module's formula.
 
     Args:
@@ -48,22 +49,17 @@ class CrystalCGCNN(AtomNetwork):
         n_layers: int = 3,
         n_radial: int = 41,
     ) -> None:
-        check_sizes(channels=channels, n_layers=n_layers, n_radial=n_radial)
-        super().__init__(elements, cutoff)
+        super().__init__(elements, cutoff, channels=channels, n_layers=n_layers, n_radial=n_radial)
         self.embedding = SpeciesEmbedding(self.n_species, channels)
         self.radial = GaussianBasis(cutoff, n_radial)
         self.convolutions = nn.ModuleList([CrystalConvolution(channels, n_radial) for _ in range(n_layers)])
 
-    def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
-        """Features v_i (atoms, channels) of the last layer, and zeros (atoms,): this body has no energies."""
-        if exchange is not None or graph.n_local != graph.n_atoms:
-            raise ValueError("CrystalCGCNN needs the whole structure in one process; use the network cgcnn instead")
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        basis = self.radial(edges.distance)
-        v = self.embedding(self.species(graph.numbers))  # (atoms, channels)
+    def descriptors(self, graph: Graph, vectors: Tensor) -> Tensor:
+        """Features v_i (atoms, channels) of the last layer."""
+        edges, v, _ = self.begin(graph, vectors, None)
         for convolution in self.convolutions:
-            v = convolution(v, basis, edges)
-        return v, v.new_zeros(v.shape[0])
+            v = convolution(v, edges)
+        return v
 
 
 class CrystalConvolution(nn.Module):
@@ -82,12 +78,10 @@ class CrystalConvolution(nn.Module):
         self.message_norm = BatchNorm(2 * channels)
         self.sum_norm = BatchNorm(channels)
 
-    def forward(self, v: Tensor, basis: Tensor, edges: Neighbourhood) -> Tensor:
-        """Args: v (atoms, channels), basis (edges, n_radial). Returns: (atoms, channels)."""
-        z = edges.of_centres(self.from_centre(v)) + edges.of_neighbours(self.from_neighbour(v))
-        gate, core = self.message_norm(z + self.from_distance(basis)).chunk(2, dim=1)  # (edges, channels)
-        message = torch.sigmoid(gate) * nn.functional.softplus(core)
-        return nn.functional.softplus(v + self.sum_norm(edges.sum(message)))
+    def forward(self, v: Tensor, edges: RadialNeighbourhood) -> Tensor:
+        """Args: v (atoms, channels), the edges. Returns: (atoms, channels)."""
+        z = edges.of_pairs(self.from_centre(v), self.from_neighbour(v)) + self.from_distance(edges.basis)
+        return nn.functional.softplus(v + self.sum_norm(edges.sum(gated(self.message_norm(z)))))
 
 
 class BatchNorm(nn.Module):

@@ -1,17 +1,19 @@
 """Heads: from a body's per-atom features to values of structures, atoms or edges, in units of the labels' spread.
 
-Heads know nothing of the body but the width of its features, which are invariant. Directions come back through the
-edges: the part of degree l of an atom's tensor is
+Heads know nothing of the body but the widths of its features h_i, which are invariant, and of its tensors, if it has
+any. The part of degree l > 0 of an atom's tensor is
 
-    T_i^l = sum_j w_l(h_i, h_j, r_ij) Y_l(r_ij),        l > 0
+    T_i^l = sum_j w_l(h_i, h_j, r_ij) Y_l(r_ij) + (products of the body's tensors)^l
 
-with a network w and spherical harmonics Y, and scalars are a network of h_i; so any body can have any head, and a
-value turns with the structure whatever the weights are.
+with a network w, spherical harmonics Y and `BodyTensors`; scalars are a network of h_i. So any body can have any head:
+directions come from the edges where the body has invariants only. A value turns with the structure whatever the
+weights are.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -23,6 +25,7 @@ from forcefield.nn.equivariant import SphericalHarmonics, register_constant
 from forcefield.nn.mlp import Linear
 from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
 from forcefield.nn.radial import BesselBasis
+from forcefield.tasks.body_tensors import BodyTensors
 from forcefield.tasks.pooling import Attention, Set2Set, structure_mean, structure_sum
 from forcefield.tasks.task import Task
 from forcefield.tasks.tensors import SHAPES, cartesian_basis
@@ -31,21 +34,22 @@ N_RADIAL = 8
 TYPICAL_NEIGHBOURS = 30.0
 
 
-def build_head(task: Task, channels: int, cutoff: float) -> nn.Module:
+def build_head(task: Task, channels: int, cutoff: float, tensor_channels: Sequence[int] = ()) -> nn.Module:
     """The head of a task.
 
     Args:
         task: what to predict.
         channels: width of the body's features.
         cutoff: radius of the edges (Å).
+        tensor_channels: channels of the body's tensors of degree 1, 2, ..., which only tensors are made of.
 
     Returns:
-        ``head(graph, vectors, features)`` -> (structures or atoms or edges, *task.value_shape).
+        ``head(graph, vectors, features, tensors)`` -> (structures or atoms or edges, *task.value_shape).
     """
     if task.level == "edge":
         return EdgeHead(channels, task.hidden, cutoff)
     if task.shape != "scalar":
-        return TensorHead(task, channels, cutoff)
+        return TensorHead(task, channels, cutoff, tensor_channels)
     return AtomHead(channels, task.hidden) if task.level == "atom" else GraphHead(task, channels)
 
 
@@ -61,7 +65,7 @@ class AtomHead(nn.Module):
         super().__init__()
         self.mlp = MLP([channels, hidden, 1])
 
-    def forward(self, graph: Graph, vectors: Tensor, features: Tensor) -> Tensor:
+    def forward(self, graph: Graph, vectors: Tensor, features: Tensor, tensors: Sequence[Tensor] = ()) -> Tensor:
         """Args: features (atoms, channels). Returns: (atoms,)."""
         return self.mlp(features)[:, 0]
 
@@ -85,7 +89,7 @@ class GraphHead(nn.Module):
         pooled = 2 * channels if task.pooling == "set2set" else channels
         self.mlp = MLP([pooled, task.hidden, 1])
 
-    def forward(self, graph: Graph, vectors: Tensor, features: Tensor) -> Tensor:
+    def forward(self, graph: Graph, vectors: Tensor, features: Tensor, tensors: Sequence[Tensor] = ()) -> Tensor:
         """Args: features (atoms, channels). Returns: (structures,)."""
         if self.pooling == "sum":
             return structure_sum(self.mlp(features)[:, 0], graph.batch, graph.n_structures)
@@ -145,7 +149,7 @@ class EdgeHead(nn.Module):
         super().__init__()
         self.pair = PairNetwork(channels, hidden, 1, cutoff)
 
-    def forward(self, graph: Graph, vectors: Tensor, features: Tensor) -> Tensor:
+    def forward(self, graph: Graph, vectors: Tensor, features: Tensor, tensors: Sequence[Tensor] = ()) -> Tensor:
         """Args: features (atoms, channels). Returns: (edges,)."""
         values, strength = self.pair(features, neighbourhood(graph, vectors.to(features.dtype)), symmetric=True)
         return (values + strength)[:, 0]
@@ -158,11 +162,12 @@ class TensorHead(nn.Module):
         task: shape, level and pooling.
         channels: features of an atom.
         cutoff: radius of the edges (Å).
+        tensor_channels: channels of the body's tensors of degree 1, 2, ...
     """
 
     basis: Tensor
 
-    def __init__(self, task: Task, channels: int, cutoff: float) -> None:
+    def __init__(self, task: Task, channels: int, cutoff: float, tensor_channels: Sequence[int] = ()) -> None:
         super().__init__()
         shape = SHAPES[task.shape]
         self.task = task
@@ -173,19 +178,22 @@ class TensorHead(nn.Module):
         register_constant(self, "basis", size, partial(cartesian_basis, task.shape))
         self.pair = PairNetwork(channels, task.hidden, len(self.degrees), cutoff)
         self.scalars = MLP([channels, task.hidden, self.n_scalars]) if self.n_scalars else None
+        self.body = BodyTensors(channels, tensor_channels, task.hidden, self.degrees) if tensor_channels else None
         pooled = task.level == "graph" and task.pooling == "attention"
         self.attention = Attention(channels, task.hidden) if pooled else None
 
-    def forward(self, graph: Graph, vectors: Tensor, features: Tensor) -> Tensor:
-        """Args: features (atoms, channels). Returns: (structures or atoms, 3, ...)."""
+    def forward(self, graph: Graph, vectors: Tensor, features: Tensor, tensors: Sequence[Tensor] = ()) -> Tensor:
+        """Args: features (atoms, channels), tensors over l. Returns: (structures or atoms, 3, ...)."""
         edges = neighbourhood(graph, vectors.to(features.dtype))
         values, strength = self.pair(features, edges)
         weights = values * strength / math.sqrt(TYPICAL_NEIGHBOURS)  # (edges, parts)
         harmonics = self.harmonics(edges.direction)
-        parts = [] if self.scalars is None else [self.scalars(features)]
-        parts += [edges.sum(weights[:, k, None] * harmonics[degree]) for k, degree in enumerate(self.degrees)]
-        tensors = torch.cat(parts, dim=1) @ self.basis.to(features.dtype)  # (atoms, 3^rank)
-        return self._pooled(graph, features, tensors).unflatten(1, self.task.value_shape)
+        parts = [edges.sum(weights[:, k, None] * harmonics[degree]) for k, degree in enumerate(self.degrees)]
+        for k, part in ({} if self.body is None else self.body(features, tensors)).items():
+            parts[k] = parts[k] + part
+        scalars = [] if self.scalars is None else [self.scalars(features)]
+        values = torch.cat([*scalars, *parts], dim=1) @ self.basis.to(features.dtype)  # (atoms, 3^rank)
+        return self._pooled(graph, features, values).unflatten(1, self.task.value_shape)
 
     def _pooled(self, graph: Graph, features: Tensor, tensors: Tensor) -> Tensor:
         if self.task.level == "atom":

@@ -1,7 +1,7 @@
 """MEGNet for properties of crystals, as in the paper: edges, atoms and one state of the whole structure in turn.
 
-Chen, Ye, Zuo, Zheng, Ong, Chem. Mater. 31, 3564 (2019), doi:10.1021/acs.chemmater.9b01294, figure 1. With networks phi
-of two hidden layers and u the state of the structure that atom i belongs to,
+Chen, Ye, Zuo, Zheng, Ong, Chem. Mater. 31, 3564 (2019), doi:10.1021/acs.chemmater.9b01294, figures 1 and 2. With
+networks phi of two hidden layers and u the state of the structure that atom i belongs to,
 
     e_ij' = e_ij + phi_e(v_i, v_j, e_ij, u)             edges
     v_i'  = v_i  + phi_v(v_i, mean_j e_ij', u)          atoms
@@ -10,7 +10,8 @@ of two hidden layers and u the state of the structure that atom i belongs to,
 The head pools atoms, each with the mean of its edges and the state beside it; ``pooling: set2set`` is the paper's. We
 depart from the paper in that set2set runs over atoms with their edges' means instead of over atoms and edges apart, and
 the mean over all edges is the mean over atoms of the mean over their edges, so that a supercell has the state of its
-cell. The state starts at a learned vector. No potential: every atom feels every other at once (`networks.megnet`).
+cell; in SiLUs instead of softplus; and in that no dense layers of their own stand before a block. The state starts at a
+learned vector. No potential: every atom feels every other at once (`networks.megnet`).
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange, check_sizes
-from forcefield.nn.dense import MLP, Dense
+from forcefield.networks.megnet import Updates
+from forcefield.nn.dense import Dense
 from forcefield.nn.mlp import SpeciesEmbedding, normal_parameter
-from forcefield.nn.neighbourhood import Neighbourhood, neighbourhood
+from forcefield.nn.neighbourhood import Neighbourhood
 from forcefield.nn.radial import GaussianBasis
+from forcefield.tasks.crystal import CrystalNetwork
 from forcefield.tasks.pooling import structure_mean
 
 
-class CrystalMEGNet(AtomNetwork):
+class CrystalMEGNet(CrystalNetwork):
     """Graph network with edges, atoms and a global state; see the module's formulas.
 
     Args:
@@ -54,26 +56,22 @@ class CrystalMEGNet(AtomNetwork):
         n_layers: int = 3,
         n_radial: int = 40,
     ) -> None:
-        check_sizes(channels=channels, state_channels=state_channels, n_layers=n_layers, n_radial=n_radial)
-        super().__init__(elements, cutoff)
+        sizes = {"channels": channels, "state_channels": state_channels, "n_layers": n_layers, "n_radial": n_radial}
+        super().__init__(elements, cutoff, **sizes)
         self.embedding = SpeciesEmbedding(self.n_species, channels)
         self.start = normal_parameter(state_channels, deviation=1.0)
         self.radial = GaussianBasis(cutoff, n_radial)
         self.edge_embedding = Dense(n_radial, channels)
         self.blocks = nn.ModuleList([GlobalBlock(channels, state_channels) for _ in range(n_layers)])
 
-    def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
-        """Atom, mean edge and state (atoms, 2 channels + state_channels), and zeros (atoms,): no energies here."""
-        if exchange is not None or graph.n_local != graph.n_atoms:
-            raise ValueError("CrystalMEGNet needs the whole structure in one process; use the network megnet instead")
-        edges = neighbourhood(graph, vectors.to(self.dtype))
-        v = self.embedding(self.species(graph.numbers))
-        e = self.edge_embedding(self.radial(edges.distance))
-        u = self.start.expand(graph.n_structures, -1)
+    def descriptors(self, graph: Graph, vectors: Tensor) -> Tensor:
+        """Atom, mean edge and state (atoms, 2 channels + state_channels)."""
+        edges, v = self.edges(graph, vectors), self.embedding(self.species(graph.numbers))
+        e, u = self.edge_embedding(edges.basis), self.start.expand(graph.n_structures, -1)
         around = edge_mean(e, edges)
         for block in self.blocks:
             e, v, u, around = block(e, v, u, edges, graph)
-        return torch.cat([v, around, u.index_select(0, graph.batch)], dim=1), v.new_zeros(v.shape[0])
+        return torch.cat([v, around, u.index_select(0, graph.batch)], dim=1)
 
 
 def edge_mean(e: Tensor, edges: Neighbourhood) -> Tensor:
@@ -82,8 +80,8 @@ def edge_mean(e: Tensor, edges: Neighbourhood) -> Tensor:
     return edges.sum(e) / count
 
 
-class GlobalBlock(nn.Module):
-    """One update of edges, atoms and state.
+class GlobalBlock(Updates):
+    """One update of edges, atoms and the structures' states.
 
     Args:
         channels: features of an atom, and of an edge.
@@ -91,11 +89,7 @@ class GlobalBlock(nn.Module):
     """
 
     def __init__(self, channels: int, state_channels: int) -> None:
-        super().__init__()
-        hidden = [2 * channels, channels]
-        self.edge = MLP([3 * channels + state_channels, *hidden, channels])
-        self.atom = MLP([2 * channels + state_channels, *hidden, channels])
-        self.state = MLP([2 * channels + state_channels, *hidden, state_channels])
+        super().__init__(channels, state_channels, 2 * channels)
 
     def forward(
         self, e: Tensor, v: Tensor, u: Tensor, edges: Neighbourhood, graph: Graph
@@ -114,8 +108,7 @@ class GlobalBlock(nn.Module):
         """
         batch, n = graph.batch, graph.n_structures
         state = u.index_select(0, batch)  # (atoms, state_channels)
-        e = e + self.edge(torch.cat([edges.of_centres(v), edges.of_neighbours(v), e, edges.of_centres(state)], dim=1))
+        e = self.of_edges(e, v, state, edges)
         around = edge_mean(e, edges)
-        v = v + self.atom(torch.cat([v, around, state], dim=1))
-        means = [structure_mean(around, batch, n), structure_mean(v, batch, n)]
-        return e, v, u + self.state(torch.cat([u, *means], dim=1)), around
+        v = self.of_atoms(v, around, state)
+        return e, v, self.of_state(u, structure_mean(around, batch, n), structure_mean(v, batch, n)), around

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -23,16 +25,29 @@ class PropertyModel(nn.Module):
         task: what it predicts.
         channels: width of the body's features.
         max_neighbours: neighbours of an atom that the body sees, the nearest ones, whole shells; None for all.
+        tensor_channels: channels of the body's tensors of degree 1, 2, ... that a head for vectors and tensors takes;
+            all that the body has if None.
     """
 
     reference: Tensor
     scale: Tensor
 
-    def __init__(self, body: nn.Module, task: Task, channels: int, *, max_neighbours: int | None = None) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        task: Task,
+        channels: int,
+        *,
+        max_neighbours: int | None = None,
+        tensor_channels: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.body, self.task, self.channels = body, task, channels
         self.max_neighbours = max_neighbours
-        self.head = build_head(task, channels, self.cutoff)
+        if tensor_channels is None:
+            tensor_channels = () if task.shape == "scalar" else getattr(body, "tensor_channels", ())
+        self.tensor_channels = tuple(tensor_channels)
+        self.head = build_head(task, channels, self.cutoff, self.tensor_channels)
         self.register_buffer("reference", torch.zeros(119, dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
@@ -62,8 +77,9 @@ class PropertyModel(nn.Module):
             (structures or atoms or edges, *task.value_shape), float64, in the unit of the labels.
         """
         vectors = graph.edge_vectors()
-        features, _ = self.body.features(graph, vectors)  # type: ignore[operator]
-        values = self.head(graph, vectors, features).double() * self.scale
+        describe = self.body.tensor_features if self.tensor_channels else self.body.features
+        features, _, *tensors = describe(graph, vectors)  # type: ignore[operator]
+        values = self.head(graph, vectors, features, *tensors).double() * self.scale
         if self.task.shape != "scalar":
             return values
         reference = self.reference[graph.numbers]  # (atoms,)

@@ -68,7 +68,8 @@ def save_property(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    exact = _fresh(network, model.elements, hyperparameters, model.task, model.channels, model.max_neighbours)
+    widths = {"channels": model.channels, "tensor_channels": model.tensor_channels}
+    exact = _fresh(network, model.elements, hyperparameters, model.task, widths, model.max_neighbours)
     for name, value in exact.named_buffers():
         if name in state and name.rsplit(".", 1)[-1] not in LEARNED_BUFFERS:
             state[name] = value.to(torch.float64).contiguous()
@@ -87,7 +88,7 @@ def save_property(
         "hyperparameters": {**defaults, **hyperparameters},
         "cutoff": model.cutoff,
         "max_neighbours": model.max_neighbours,
-        "channels": model.channels,
+        **widths,
         "elements": [chemical_symbols[z] for z in model.elements],
         "parameters": sum(p.numel() for p in model.parameters()),
         "sha256": hashlib.sha256(weights).hexdigest(),
@@ -124,7 +125,10 @@ def load_property(
             elements,
             config["hyperparameters"],
             Task(**config["property"]),
-            config["channels"],
+            {
+                "channels": config["channels"],
+                "tensor_channels": config.get("tensor_channels", ()),
+            },  # older ones have none
             config["max_neighbours"],
         )
     try:
@@ -149,10 +153,10 @@ def _fresh(
     elements: list[int] | tuple[int, ...],
     hyperparameters: Mapping[str, Any],
     task: Task,
-    channels: int,
+    widths: Mapping[str, Any],
     max_neighbours: int | None,
 ) -> PropertyModel:
     """A model with random weights, made without touching the generator."""
     with torch.random.fork_rng(devices=[]):
         body = build_body(network, list(elements), **hyperparameters)
-        return PropertyModel(body, task, channels, max_neighbours=max_neighbours)
+        return PropertyModel(body, task, max_neighbours=max_neighbours, **widths)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from forcefield.nn.degree_linear import DegreeLinear, SpeciesDegreeLinear
 from forcefield.nn.gate import SILU_RMS, Gate, RMSNorm
+from forcefield.nn.radial import BesselBasis
 from forcefield.nn.scatter import neighbour_table
 from forcefield.nn.tensor_product import Convolution, EdgeGeometry, convolution_paths
 
@@ -61,7 +62,7 @@ def slow_convolution(
 )
 def test_convolution_equals_loops_over_edges_and_paths(channels: list[int], lmax: int, l_out: list[int]) -> None:
     convolution = Convolution(channels, lmax, l_out, n_radial=4, radial_hidden=[6, 5]).double()
-    geometry = EdgeGeometry(CUTOFF, 4, 6, lmax, convolution.paths, scale=0.3).double()
+    geometry = EdgeGeometry(BesselBasis(CUTOFF, 4, 6), lmax, convolution.paths, scale=0.3).double()
     edges, vectors = random_edges(6, 4, 14)
     messages = torch.randn(6, sum((2 * l + 1) * c for l, c in enumerate(channels)), dtype=torch.float64)
     found = convolve(convolution, geometry, messages, edges, vectors, 4)
@@ -77,7 +78,7 @@ def test_paths_keep_parity_and_are_ordered_by_result_then_feature_then_harmonic(
 
 def test_empty_slots_and_edges_beyond_the_cutoff_contribute_nothing() -> None:
     convolution = Convolution([3], 1, [0, 1], n_radial=4, radial_hidden=[6]).double()
-    geometry = EdgeGeometry(CUTOFF, 4, 6, 1, convolution.paths, scale=1.0).double()
+    geometry = EdgeGeometry(BesselBasis(CUTOFF, 4, 6), 1, convolution.paths, scale=1.0).double()
     far = torch.tensor([[4.0, 0.0, 0.0], [0.0, 5.0, 0.0]], dtype=torch.float64)
     edges = torch.tensor([[0, 1], [1, 0]])
     for result in convolve(convolution, geometry, torch.ones(3, 3, dtype=torch.float64), edges, far, 3):
@@ -87,7 +88,7 @@ def test_empty_slots_and_edges_beyond_the_cutoff_contribute_nothing() -> None:
 @pytest.mark.parametrize("n", [0, 2])
 def test_no_edges_give_zeros_of_the_right_shape(n: int) -> None:
     convolution = Convolution([3, 2], 2, [0, 1, 2], n_radial=4, radial_hidden=[6]).double()
-    geometry = EdgeGeometry(CUTOFF, 4, 6, 2, convolution.paths, scale=1.0).double()
+    geometry = EdgeGeometry(BesselBasis(CUTOFF, 4, 6), 2, convolution.paths, scale=1.0).double()
     none = torch.zeros(2, 0, dtype=torch.int64)
     results = convolve(convolution, geometry, torch.ones(n, 9).double(), none, torch.zeros(0, 3).double(), n)
     shapes = [tuple(x.shape) for x in results]

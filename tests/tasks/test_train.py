@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import forcefield
 from forcefield import GNNCalculator, ModelError
 from forcefield.cli import app
+from forcefield.graph import graph_from_atoms
 from forcefield.models import load_model
 from forcefield.tasks.config import PropertyConfig
 from forcefield.tasks.finish import train_property
@@ -50,6 +51,26 @@ def test_ten_structures_are_learned(labelled_file):
         )
     )
     assert run.errors["validation"]["mae"] < 0.03  # the labels spread over 2.7 eV
+
+
+def test_bond_properties_are_learned(crystal, tmp_path):
+    """Values of edges, with lattice translations, that depend on the distance and on both elements."""
+    structures = []
+    for seed in range(8):
+        atoms = crystal(seed)
+        graph = graph_from_atoms(atoms, 3.5)
+        (i, j), shifts = graph.edge_index.numpy(), graph.edge_shift.numpy()
+        values = np.exp(-graph.edge_lengths().numpy() / 2) * (1 + (atoms.numbers[i] == 13) + (atoms.numbers[j] == 13))
+        atoms.info["bond"] = np.column_stack([i, j, shifts, values])[::3]  # a third of them, in one direction
+        structures.append(atoms)
+    write(tmp_path / "bonds.extxyz", structures)
+    task = {"key": "bond", "level": "edge", "hidden": 16}
+    settings = {"batch_atoms": 40, "steps": 80, "learning_rate": 1e-2, "ema_decay": 0.8}
+    run = train_property(config(tmp_path / "bonds.extxyz", task=task, **settings))
+    spread = np.std(np.concatenate([atoms.info["bond"][:, -1] for atoms in structures]))
+    assert run.errors["validation"]["rmse"] < 0.2 * spread
+    found = forcefield.predict(structures[0], model=run.config.output / "model")
+    assert found.pairs.shape == (len(found.values), 2) and found.shifts.shape == (len(found.values), 3)
 
 
 def test_a_model_folder_gives_what_the_run_gave(labelled_file, random_model, crystal, tmp_path):
@@ -152,6 +173,16 @@ def test_the_calculator_gives_magnetic_moments(labelled_file, tiny_model, crysta
         GNNCalculator(tiny_model, properties=[folder, folder])
     with pytest.raises(ModelError, match="magmoms"):
         load_model(folder)
+
+
+def test_the_calculator_gives_charges(random_model, tiny_model, crystal, tmp_path):
+    model = random_model("schnet", level="atom", key="charges")
+    save_property(tmp_path, model, network="schnet", hyperparameters=random_model.__globals__["SMALL"]["schnet"])
+    atoms = crystal(1)
+    atoms.calc = GNNCalculator(tiny_model, properties=[tmp_path], check_overlaps=False, dtype="float64")
+    expected = forcefield.predict(atoms, model=tmp_path, dtype="float64")
+    assert expected.shape == (4,)
+    np.testing.assert_allclose(atoms.get_charges(), expected, atol=1e-12)
 
 
 def test_the_command_trains_and_goes_on(labelled_file):
