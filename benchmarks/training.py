@@ -1,6 +1,8 @@
 """How fast training is: atoms a second and core by part of a step, processes, memory, start-up.
 
-    python benchmarks/training.py                                  # made-up crystals, 26 and 58 neighbours
+    python benchmarks/training.py                                  # the default model's network; made-up crystals,
+                                                                   # 26 and 58 neighbours
+    python benchmarks/training.py --network painn                  # another network at its defaults
     python benchmarks/training.py --compile                        # also with `compile: true`
     python benchmarks/training.py --processes 2                    # also through torchrun
     python benchmarks/training.py --train STORE --validation STORE # memory and start-up with a real data set
@@ -33,6 +35,7 @@ from ase.build import bulk
 import forcefield.derivatives
 from forcefield.data.frames import Frame
 from forcefield.data.store import FrameStore, write_store
+from forcefield.models import load_model
 from forcefield.train import loop
 from forcefield.train.config import TrainConfig
 from forcefield.train.distributed import process_group
@@ -52,11 +55,11 @@ def main() -> None:
     options = parse()
     with one_thread():
         if options.worker:
-            result = work(options.worker[0], Path(options.worker[1]), options.steps, options.network)
+            result = work(options.worker[0], Path(options.worker[1]), options)
             if result:
                 print(json.dumps(result))
             return
-        found: dict[str, Any] = {"hardware": hardware("cpu"), "network": options.network, "slots": options.slots}
+        found: dict[str, Any] = {"hardware": hardware("cpu"), "slots": options.slots, **architecture(options.network)}
         with tempfile.TemporaryDirectory() as folder:
             stores = {n: make_store(Path(folder) / str(n), n, options.slots) for n in CRYSTALS}
             ways = (False, True) if options.compile else (False,)
@@ -75,7 +78,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="density")
+    parser.add_argument("--network", help="a network at its defaults, instead of that of the default model")
     parser.add_argument("--slots", type=int, default=4500, help="batch size in padded edges")
     parser.add_argument("--steps", type=int, default=30, help="steps to measure, after five to warm up")
     parser.add_argument("--compile", action="store_true", help="measure the compiled network too")
@@ -115,18 +118,29 @@ def make_store(folder: Path, neighbours: int, slots: int) -> FrameStore:
     return write_store(folder, frames(), 5.0)
 
 
-def configuration(store: Path, output: Path, network: str, slots: int, validation: Path | None = None) -> TrainConfig:
+def architecture(network: str | None) -> dict[str, Any]:
+    """A network at its defaults, or that of the default model."""
+    if network is not None:
+        return {"network": network, "hyperparameters": {}}
+    config = load_model("default").config
+    return {"network": config["network"], "hyperparameters": config["hyperparameters"]}
+
+
+def configuration(
+    store: Path, output: Path, options: argparse.Namespace, validation: Path | None = None
+) -> TrainConfig:
     """A run that never ends by itself."""
     return TrainConfig(
-        **{"train": store, "validation": validation or store, "output": output, "network": network, "slots": slots},
-        **{"steps": 10**9, "optimizer": "adam", "checkpoint_minutes": 10**6, "log_every": 10**6},
+        **{"train": store, "validation": validation or store, "output": output, "slots": options.slots},
+        **{"steps": 10**9, "checkpoint_minutes": 10**6, "log_every": 10**6},
+        **architecture(options.network),
     )
 
 
 def step_times(store: FrameStore, options: argparse.Namespace, compiled: bool) -> dict[str, Any]:
     """Processor time of each part of a step, and atoms a second; the compiled network's forward holds the forces."""
     with tempfile.TemporaryDirectory() as output:
-        config = configuration(store.folder, Path(output), options.network, options.slots)
+        config = configuration(store.folder, Path(output), options)
         run = Run(config.model_copy(update={"compile": compiled}))
         batches = run.batches()
         for _ in range(5):
@@ -185,7 +199,8 @@ def in_a_process(options: argparse.Namespace, task: str, processes: int = 1) -> 
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, *(launcher if processes > 1 else []), __file__, "--worker", task, output]
-        command += ["--network", options.network, "--slots", str(options.slots), "--steps", str(options.steps)]
+        command += ["--slots", str(options.slots), "--steps", str(options.steps)]
+        command += ["--network", options.network] if options.network else []
         if options.train:
             command += ["--train", str(options.train), "--validation", str(options.validation or options.train)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -193,20 +208,19 @@ def in_a_process(options: argparse.Namespace, task: str, processes: int = 1) -> 
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
 
 
-def work(task: str, output: Path, steps: int, network: str) -> dict[str, Any]:
+def work(task: str, output: Path, options: argparse.Namespace) -> dict[str, Any]:
     """In a process of its own: start-up, speed and memory of a run on the store of ``task``, or on that given."""
-    options = parse()
     store, validation = (options.train, options.validation) if task == "data" else (Path(task), None)
     begun = time.perf_counter()
     with process_group("cpu") as (group, _):
-        run = Run(configuration(store, output, network, options.slots, validation), group=group)
+        run = Run(configuration(store, output, options, validation), group=group)
         batches = run.batches()
         run.update(next(batches))
         started = time.perf_counter() - begun
         for _ in range(4):
             run.update(next(batches))
         atoms, cpu, wall = run.atoms_seen, time.process_time(), time.perf_counter()
-        for _ in range(steps):
+        for _ in range(options.steps):
             run.update(next(batches))
         cpus = group.gather(time.process_time() - cpu)
         wall, count = time.perf_counter() - wall, run.atoms_seen - atoms
@@ -215,16 +229,17 @@ def work(task: str, output: Path, steps: int, network: str) -> dict[str, Any]:
         return {}
     return {
         **{"frames": len(run.train), "start_up_seconds": started, "atoms_per_second": count / wall},
-        **{"atoms_per_cpu_second": count / sum(cpus), "atoms_per_step": count / steps},
+        **{"atoms_per_cpu_second": count / sum(cpus), "atoms_per_step": count / options.steps},
         "peak_memory_gib": max(memory) / 2**20,
     }
 
 
 def text(found: dict[str, Any]) -> str:
     """Markdown."""
+    sizes = ", ".join(f"{name} {value}" for name, value in found["hyperparameters"].items())
     lines = [
-        f"Training the `{found['network']}` network at its defaults, {found['hardware']}, batches of {found['slots']} "
-        "padded edges.",
+        f"Training the `{found['network']}` network ({sizes or 'at its defaults'}), {found['hardware']}, batches of "
+        f"{found['slots']} padded edges.",
         "",
         "| neighbours | | atoms a step | atoms/s of CPU time | atoms/s of wall time | " + " | ".join(PARTS) + " |",
         "| --- " * (5 + len(PARTS)) + "|",

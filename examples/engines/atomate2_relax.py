@@ -11,10 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from ase.io import read
-from atomate2.forcefields.jobs import ForceFieldRelaxMaker
-from jobflow import Flow, JobStore, run_locally
-from maggma.stores import MemoryStore
-from pymatgen.io.ase import AseAtomsAdaptor
+
+try:
+    from atomate2.forcefields.jobs import ForceFieldRelaxMaker
+    from jobflow import Flow, JobStore, run_locally
+    from maggma.stores import MemoryStore
+    from pymatgen.io.ase import AseAtomsAdaptor
+except ModuleNotFoundError:
+    raise SystemExit('atomate2 is needed; install it with: pip install "gnn-forcefield[atomate2]"') from None
 
 OUR_CALCULATOR = {"@module": "forcefield", "@callable": "GNNCalculator"}
 

@@ -12,11 +12,15 @@ from typing import Any
 
 from ase import Atoms
 from ase.io import read
-from jobflow import Flow, JobStore, job, run_locally
-from maggma.stores import MemoryStore
 
 from forcefield.screening.work import prepare_work
 from forcefield.screening.worker import compute, describe_atoms
+
+try:
+    from jobflow import Flow, JobStore, job, run_locally
+    from maggma.stores import MemoryStore
+except ModuleNotFoundError:
+    raise SystemExit('jobflow is needed; install it with: pip install "gnn-forcefield[jobflow]"') from None
 
 
 @job

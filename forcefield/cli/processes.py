@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from forcefield.cli.batch import each_frame, failure_handler, overlaps_known
 from forcefield.cli.options import CalculatorChoice
 from forcefield.cli.report import ProgressLine
+from forcefield.worker_process import prepare_worker
 
 if TYPE_CHECKING:
     from forcefield.cli.io import Frame
@@ -130,10 +130,10 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(choice: CalculatorChoice) -> None:
-    """Leave Ctrl-C to the parent, and take one thread only."""
+    """Begin a process of the pool, with one thread only."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare_worker()
     torch.set_num_threads(1)
     _worker.update(choice=choice, memory={})
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from forcefield.data.frames import Frame
 from forcefield.data.label_file import Job, LabelFile
 from forcefield.data.readers.entry import Entry
 from forcefield.structures import check_structure
+from forcefield.worker_process import prepare_worker
 
 WINDOW = 8
 """Frames in the hands of each worker: computed or waiting, but not yet written."""
@@ -197,17 +195,9 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(factory: Callable[[], Any]) -> None:
-    """One thread, no Ctrl-C (that is for the parent), and an end when the parent ends, however it does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Begin a process of the pool, with one thread only."""
+    prepare_worker()
     os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def leave_with_parent() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
     _worker["factory"] = factory
 
 

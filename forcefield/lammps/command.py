@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _run(lammps, mpi, options, rest)
     except BaseException as error:
         if options.debug:
-            raise
+            traceback.print_exc()
         abort(mpi.COMM_WORLD, str(error) if isinstance(error, ValueError | OSError) else _described(error))
 
 

@@ -21,6 +21,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
 from forcefield.graph import Graph
+from forcefield.lammps.ending import end_all_processes, is_alone
 from forcefield.lammps.exchange import OrderedExchange
 from forcefield.models import CONFIG, WEIGHTS, Model, load_model, read_config, read_weights
 
@@ -111,19 +112,29 @@ class MLIAPForceField(_Base):
     def compute_descriptors(self, data: Any) -> None:
         """Called by LAMMPS; there are no descriptors."""
 
-    @torch.inference_mode(False)
-    @torch.enable_grad()
     def compute_forces(self, data: Any) -> None:
         """Compute energies of the local atoms and the derivative with respect to every pair's vector.
 
-        Called by LAMMPS on every process, also on one without atoms, which exchanges as often as the others.
+        Called by LAMMPS on every process, also on one without atoms, which exchanges as often as the others. An error
+        in one of several processes ends all of them with a line, since LAMMPS itself would wait for the others first.
 
         Args:
             data: LAMMPS's view of the atoms of this process.
 
         Raises:
-            ValueError: an energy or a force is not finite, or the pair style cannot exchange features.
+            ValueError: in a single process, an energy or a force is not finite, or the pair style cannot exchange
+                features.
         """
+        try:
+            self._compute(data)
+        except BaseException as error:
+            if is_alone():
+                raise
+            end_all_processes(f"{type(error).__name__}: {error}")
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def _compute(self, data: Any) -> None:
         pairs = Pairs(data, self._numbers())
         if pairs.device != self.model.potential.device:
             self.model.potential.to(pairs.device)

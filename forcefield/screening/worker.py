@@ -7,7 +7,6 @@ executor as an exception: an error is a record too, so that one whose class cann
 from __future__ import annotations
 
 import pickle
-import signal
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any
 from ase import Atoms
 
 from forcefield.structures import check_structure
+from forcefield.worker_process import prepare_worker
 from forcefield.workflows.batched.outcome import failure
 from forcefield.workflows.outcome import plain
 
@@ -48,10 +48,10 @@ class Work:
 
 
 def start_worker() -> None:
-    """Prepare a process of our own pool: Ctrl-C is for the parent, and PyTorch gets one thread only."""
+    """Prepare a process of our own pool: it ends with its parent, which Ctrl-C is for, and PyTorch has one thread."""
     global _own_process
     _own_process = True
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare_worker()
 
 
 def compute(work: Work, atoms: Atoms) -> dict[str, Any]:

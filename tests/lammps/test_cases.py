@@ -31,6 +31,7 @@ CASES = (
 )
 PROCESSES = (1, 2, 4)
 ResultOf = Callable[[str, int], dict[str, Any]]
+pytestmark = pytest.mark.xdist_group("lammps")  # the runs of all cases are shared by the tests here
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,28 @@ print("energy", repr(lmp.get_thermo("pe")))
     atoms.calc = GNNCalculator(str(tiny_model), dtype="float64", device="cpu")
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("energy")]
     assert float(line.split()[1]) == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+
+
+def test_the_melt_of_the_examples_runs(launch: Any, tmp_path: Path) -> None:
+    """Sixty-four ions and a few steps with the shipped model."""
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    words = [sys.executable, str(root / "examples" / "lammps" / "melt.py"), "--small", "--output", str(tmp_path)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    density = float(done.stdout.split("density: ")[1].split()[0])
+    assert 1.5 < density < 2.5  # g/cm³; 2.17 at room temperature, 1.55 molten
+    assert done.stdout.count("diffusion coefficient") == 2
+
+
+def test_with_debug_an_error_shows_its_traceback_and_still_ends_all(
+    launch: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run.in").write_text(CRYSTAL.replace("metal", "lj"))
+    words = ["-in", "run.in", "--model", tiny_model, "-log", "none", "--debug"]
+    done = launch(2, "-m", "forcefield.lammps", *words, folder=tmp_path, timeout=120)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr and "units are lj" in done.stderr
 
 
 def test_an_error_in_one_process_ends_all_with_its_message(launch: Any, tiny_model: Path, tmp_path: Path) -> None:

@@ -208,6 +208,36 @@ def test_atoms_in_one_place_are_refused(model: MLIAPForceField) -> None:
         processes.run(model)
 
 
+@pytest.mark.parametrize("with_mpi4py", [True, False], ids=["mpi4py", "LAMMPS's own MPI"])
+def test_an_error_in_one_of_two_processes_ends_both(launch: Any, tmp_path: Path, with_mpi4py: bool) -> None:
+    """The other waits in an exchange; where Python has no mpi4py, the library that LAMMPS has loaded ends the job."""
+    code = f"""
+import ctypes, sys
+from mpi4py import MPI
+if not {with_mpi4py}:
+    (path,) = [line.split()[-1] for line in open("/proc/self/maps") if "libmpi.so" in line and " 00000000 " in line]
+    ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
+    sys.modules.pop("mpi4py.MPI")
+from forcefield.lammps.mliap import MLIAPForceField
+
+class Data:
+    def __getattr__(self, name):
+        if MPI.COMM_WORLD.rank == 1:
+            raise ValueError("no such " + name)
+        MPI.COMM_WORLD.Barrier()
+
+model = MLIAPForceField.__new__(MLIAPForceField)
+model.element_types = ["Na"]
+model.compute_forces(Data())
+print("AFTER")
+"""
+    (tmp_path / "program.py").write_text(code)
+    done = launch(2, "program.py", folder=tmp_path, timeout=120)
+    assert done.returncode != 0
+    assert "forcefield: error: ValueError: no such nlocal" in done.stderr
+    assert "AFTER" not in done.stdout and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("name", ["model.pt", "model.pickle"])
 def test_the_command_writes_a_file_that_gives_the_same(
     tiny_model: Path, calculator: GNNCalculator, tmp_path: Path, name: str

@@ -44,6 +44,13 @@ def sleep(atoms, *, seconds):
     return {}
 
 
+def say_and_sleep(atoms):
+    """Says that it has begun, and takes long."""
+    print("at work", flush=True)
+    time.sleep(600.0)
+    return {}
+
+
 class CountedEMT(EMT):
     """EMT that counts how often it was made."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,12 @@ def test_atomate2_relaxes_with_our_calculator():
         per_atom = document.output.energy / len(document.output.structure)
         assert per_atom == pytest.approx(expected.energy_per_atom, abs=2e-3)
         assert document.output.structure.volume == pytest.approx(expected.atoms.get_volume(), rel=0.03)
+
+
+@pytest.mark.parametrize(("name", "package"), [("jobflow_relax", "jobflow"), ("atomate2_relax", "atomate2")])
+def test_a_missing_package_is_one_line_that_names_the_extra(name, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    if package == "atomate2":
+        monkeypatch.setitem(sys.modules, "atomate2.forcefields.jobs", None)
+    with pytest.raises(SystemExit, match=rf"gnn-forcefield\[{package}\]"):
+        load(name)

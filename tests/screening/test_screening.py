@@ -251,6 +251,19 @@ def test_ctrl_c_ends_processes_at_once(tasks, tmp_path):
     assert process.communicate(timeout=60)[0] == "True 0\n" and process.returncode == 0
 
 
+def test_processes_end_with_a_parent_that_was_killed(tasks, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from ase.build import bulk\nfrom forcefield import screen\nfrom screening_tasks import say_and_sleep\n"
+        "if __name__ == '__main__':\n"
+        "    screen([bulk('Cu')], say_and_sleep, 1, output='out')\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "at work\n"
+    process.kill()
+    process.communicate(timeout=60)  # ends when nobody can write any more, the worker included
+
+
 def test_parquet_holds_the_same_table(tasks, crystals, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     structures = [*crystals, ("broken", ValueError("no such file."))]
