@@ -35,7 +35,7 @@ class GCN(AtomNetwork):
         cutoff: neighbour radius (Å).
         channels: features of an atom.
         n_layers: convolutions.
-        residual: add a layer's input to its output; without it deep networks smooth all atoms to the same features.
+        residual: add a layer's input to its output; deep networks make atoms alike either way (lecture notebook 2).
         cutoff_exponent: p of the cutoff function u; small values let it fall from short distances on.
 
     Raises:
