@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forcefield.cli.folder import RESULT
+from forcefield.cli.html_report import Section, report_failures
 from forcefield.cli.options import AsJson, Debug, OutputDir, Plots
 from forcefield.cli.report import format_number, one_line_errors, print_json, print_summary, print_table
 from forcefield.cli.structures import refuse_plots_without_matplotlib
@@ -39,8 +40,8 @@ def analyse(
     """Compute radial distributions, diffusion and vibrations from trajectories.
 
     Each trajectory gets a folder, OUTPUT/NAME, with result.json, distances.png, displacements.png, vibrations.png
-    (where it holds velocities) and, with the log of `forcefield md` beside it, thermo.png and averages with errors. The
-    status is 0 where all went well, 1 where one failed and 2 for wrong usage.
+    (where it holds velocities) and, with the log of `forcefield md` beside it, thermo.png and averages with errors;
+    OUTPUT/report.html shows all of them. The status is 0 where all went well, 1 where one failed and 2 for wrong usage.
     """
     root = output_dir or Path("analyse")
     with one_line_errors(debug=debug):
@@ -51,7 +52,7 @@ def analyse(
         refuse_plots_without_matplotlib(plots)
         prepare_folder(root)
     options = {"interval": interval, "cutoff": cutoff, "bins": bins, "blocks": blocks}
-    rows, records, failures = [], [], []
+    rows, sections, failures = [], [], []
     for path, name in zip(trajectories, _names(trajectories), strict=True):
         try:
             record = _analyse(path, root / name, skip, options, plots=plots)
@@ -61,18 +62,20 @@ def analyse(
             from forcefield.cli.io import describe_error
 
             failures.append(f"{path}: {describe_error(error)}")
-            records.append({"source": str(path), "ok": False, "verdict": "failed", "error": describe_error(error)})
+            record = {"source": str(path), "ok": False, "verdict": "failed", "error": describe_error(error)}
+            sections.append(Section(str(path), record, None))
             rows.append([str(path), "failed", *["-"] * len(COLUMNS)])
-            continue
-        records.append(record)
-        rows.append([str(path), record["verdict"], *_row(record)])
+        else:
+            sections.append(Section(str(path), record, root / name))
+            rows.append([str(path), record["verdict"], *_row(record)])
+    summary = f"{len(rows) - len(failures)} of {len(rows)} without objection; results are in {root}"
+    columns = ("trajectory", "verdict", *COLUMNS)
+    failures += report_failures(root, "forcefield analyse", (columns, rows), sections, "none")
     if as_json:
-        print_json(records)
+        print_json([section.record for section in sections])
     else:
-        print_table(("trajectory", "verdict", *COLUMNS), rows, numeric=COLUMNS)
-        print_summary(
-            f"{len(records) - len(failures)} of {len(records)} without objection; results are in {root}", failures
-        )
+        print_table(columns, rows, numeric=COLUMNS)
+        print_summary(summary, failures)
     if failures:
         raise typer.Exit(1)
 
@@ -102,7 +105,9 @@ def _analyse(path: Path, folder: Path, skip: int, options: dict[str, Any], *, pl
     averages = average_columns(thermo) if thermo is not None else {}
     if plots:
         _draw(result, thermo, folder)
+    files = sorted(path.name for path in folder.glob("*.png")) if plots else []
     record = {"source": str(path), **result.to_dict(), "averages": averages, "skip": skip, "options": options}
+    record["files"] = files
     content: dict[str, Any] = plain(record)
     write_result(folder / RESULT, content)
     return content

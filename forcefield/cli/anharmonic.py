@@ -14,14 +14,11 @@ from forcefield.cli.options import (
     Displacement,
     Files,
     FolderOptions,
-    MaxForce,
     MaxTemperature,
     Plots,
-    Relaxation,
-    Steps,
+    RelaxingCrystal,
     Supercell,
     SupercellLength,
-    Symmetry,
     Tolerance,
     Vibrations,
 )
@@ -155,13 +152,10 @@ def conductivity(
     t_max: MaxTemperature = 1000.0,
     t_step: Annotated[float, typer.Option(help="Step of temperature (K).")] = 50.0,
     displacement: Displacement = 0.03,
-    relaxation: Relaxation = "cell",
-    fmax: MaxForce = 1.0e-4,
-    steps: Steps = 1000,
-    symmetry: Symmetry = True,
     tolerance: Tolerance = 0.05,
     plots: Plots = True,
     *,
+    relaxing: RelaxingCrystal,
     folder: FolderOptions,
     choice: CalculatorChoice,
 ) -> None:
@@ -174,8 +168,7 @@ def conductivity(
     settings: dict[str, Any] = {
         **{"supercell_length": supercell_length, "supercell": supercell, "harmonic_length": harmonic_length},
         **{"cutoff": cutoff, "mesh_length": mesh_length, "t_min": t_min, "t_max": t_max, "t_step": t_step},
-        **{"displacement": displacement, "relaxation": relaxation, "fmax": fmax, "steps": steps},
-        **{"symmetry": symmetry, "tolerance": tolerance},
+        **{"displacement": displacement, "tolerance": tolerance, **asdict(relaxing)},
     }
     with one_line_errors(debug=folder.debug):
         from forcefield.workflows.conductivity import ConductivityOptions

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from forcefield.cli.groups import expand_groups
-from forcefield.cli.options import (
-    CalculatorChoice,
-    Files,
-    FolderOptions,
-    MaxForce,
-    Plots,
-    Relaxation,
-    Steps,
-    Symmetry,
-)
+from forcefield.cli.options import CalculatorChoice, Files, FolderOptions, Plots, RelaxingCrystal
 from forcefield.cli.report import format_number, one_line_errors
 from forcefield.cli.structures import Command, Task, run_over_structures
 
@@ -32,13 +24,10 @@ def elastic(
         list[float] | None, typer.Option(help="Size of the strains; repeatable.  [default: 0.0025 and 0.005]")
     ] = None,
     method: Annotated[str, typer.Option(help="stress, energy, or auto (stress where there is one).")] = "auto",
-    relaxation: Relaxation = "cell",
     clamped: Annotated[bool, typer.Option("--clamped", help="Do not relax the atoms in the strained cells.")] = False,
-    fmax: MaxForce = 1.0e-4,
-    steps: Steps = 1000,
-    symmetry: Symmetry = True,
     plots: Plots = True,
     *,
+    relaxing: RelaxingCrystal,
     folder: FolderOptions,
     choice: CalculatorChoice,
 ) -> None:
@@ -54,11 +43,8 @@ def elastic(
         options = ElasticOptions(
             strains=tuple(strain or (0.0025, 0.005)),
             method=method,
-            relaxation=relaxation,
             internal=not clamped,
-            fmax=fmax,
-            steps=steps,
-            symmetry=symmetry,
+            **asdict(relaxing),
         ).to_dict()
     command = Command("elastic", COLUMNS, _row, _compute, options, plots=plots, precision="float64")
     run_over_structures(command, files, choice, folder)

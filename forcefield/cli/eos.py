@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
 
 from forcefield.cli.groups import expand_groups
-from forcefield.cli.options import (
-    CalculatorChoice,
-    Files,
-    FolderOptions,
-    MaxForce,
-    Plots,
-    Relaxation,
-    Steps,
-    Symmetry,
-)
+from forcefield.cli.options import CalculatorChoice, Files, FolderOptions, MaxForce, Plots, RelaxingCrystal
 from forcefield.cli.report import format_number, one_line_errors
 from forcefield.cli.structures import Command, Task, run_over_structures
 
 COLUMNS = ("atoms", "volume\nÅ³/atom", "energy\neV/atom", "bulk modulus\nGPa", "derivative", "residual\nmeV/atom")
+
+
+@dataclass(frozen=True)
+class RelaxingVolumes(RelaxingCrystal):
+    """Energies need no forces as small as their derivatives do."""
+
+    fmax: MaxForce = 1.0e-3
 
 
 @expand_groups
@@ -31,12 +30,9 @@ def eos(
     n_volumes: Annotated[int, typer.Option(help="How many volumes.")] = 9,
     shape: Annotated[str, typer.Option(help="Shape of the cell at each volume: fixed or relaxed.")] = "fixed",
     equation: Annotated[str, typer.Option(help="birch-murnaghan or vinet.")] = "birch-murnaghan",
-    relaxation: Relaxation = "cell",
-    fmax: MaxForce = 1.0e-3,
-    steps: Steps = 1000,
-    symmetry: Symmetry = True,
     plots: Plots = True,
     *,
+    relaxing: RelaxingVolumes,
     folder: FolderOptions,
     choice: CalculatorChoice,
 ) -> None:
@@ -54,10 +50,7 @@ def eos(
             n_volumes=n_volumes,
             shape=shape,
             equation=equation,
-            relaxation=relaxation,
-            fmax=fmax,
-            steps=steps,
-            symmetry=symmetry,
+            **asdict(relaxing),
         ).to_dict()
     command = Command("eos", COLUMNS, _row, _compute, options, plots=plots, precision="float64")
     run_over_structures(command, files, choice, folder)

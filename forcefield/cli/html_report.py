@@ -68,6 +68,7 @@ def write_report(
         OSError: if it cannot be written.
     """
     from forcefield import __version__
+    from forcefield.workflows.outcome import write_whole
 
     made = f"{datetime.now():%Y-%m-%d %H:%M}, forcefield {__version__}, calculator {calculator}"
     parts, left = [], MOST_FIGURES
@@ -85,11 +86,25 @@ def write_report(
         *parts,
         "</body></html>",
     ]
-    path = root / REPORT
-    partial = path.with_name(REPORT + ".partial")
-    partial.write_text("\n".join(page) + "\n", encoding="utf-8")
-    partial.replace(path)
-    return path
+    write_whole(root / REPORT, "\n".join(page) + "\n")
+    return root / REPORT
+
+
+def report_failures(
+    root: Path,
+    title: str,
+    table: tuple[Sequence[str], Sequence[Sequence[str]]],
+    sections: Sequence[Section],
+    calculator: str,
+) -> list[str]:
+    """As `write_report`; why there is no page, in a line, so that a full disk does not keep the results from view."""
+    from forcefield.cli.io import describe_error
+
+    try:
+        write_report(root, title, table, sections, calculator)
+    except OSError as error:
+        return [f"{root / REPORT}: {describe_error(error)}"]
+    return []
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -69,9 +69,10 @@ def neb(
 ) -> None:
     """Find the path of least energy between two structures, and the barrier on it.
 
-    The folder gets path.extxyz, saddle.extxyz, barrier.png and result.json, and at every step band.json, from which
-    --resume goes on (with more --steps, if need be). A model runs in float64 unless --dtype says otherwise. The status
-    is 0 where a barrier was found, 1 where not (the verdict says why), 2 for wrong usage and 130 after Ctrl-C.
+    The folder gets path.extxyz, saddle.extxyz, barrier.png, result.json and report.html, and at every step band.json,
+    from which --resume goes on (with more --steps, if need be). A model runs in float64 unless --dtype says otherwise.
+    The status is 0 where a barrier was found, 1 where not (the verdict says why), 2 for wrong usage and 130 after
+    Ctrl-C.
     """
     root = output_dir or Path("neb")
     with one_line_errors(debug=debug):
@@ -92,21 +93,34 @@ def neb(
         checkpoint = BandCheckpoint(root / BAND, resume=resume, about={"calculator": choice.name})
     options["checkpoint"] = checkpoint
     record = _find_path(ends, engine, options, root, plots=plots, debug=debug)
-    record = {"initial": str(initial), "final": str(final), "calculator": choice.name, **record}
-    with one_line_errors(debug=debug):
-        from forcefield.workflows.outcome import plain, write_result
+    _conclude({"initial": str(initial), "final": str(final), "calculator": choice.name, **record}, root, as_json)
 
-        content = plain(record)
+
+def _conclude(record: dict[str, Any], root: Path, as_json: bool) -> None:
+    """Write result.json and the report, show the table or JSON, and end with the status."""
+    from forcefield.cli.html_report import Section, report_failures
+    from forcefield.cli.io import describe_error
+    from forcefield.workflows.outcome import plain, write_result
+
+    name = f"{record['initial']} - {record['final']}"
+    files = [] if "error" in record else sorted(path.name for path in root.glob("*.png"))
+    content = {**plain(record), "files": files}
+    columns, rows = ("path", "verdict", *COLUMNS), [[name, record["verdict"], *_row(record)]]
+    failures = [] if "error" not in record else [record["error"]]
+    try:
         write_result(root / RESULT, content)
+    except OSError as error:
+        failures.append(f"{root / RESULT}: {describe_error(error)}")
+    sections = [Section(name, content, root)]
+    failures += report_failures(root, "forcefield neb", (columns, rows), sections, record["calculator"])
     if as_json:
         print_json([content])
     else:
-        print_table(("path", "verdict", *COLUMNS), [[f"{initial} - {final}", record["verdict"], *_row(record)]])
-        failures = [] if "error" not in record else [record["error"]]
+        print_table(columns, rows)
         print_summary(f"results are in {root}", failures)
         for warning in record.get("warnings", ()):
             typer.echo(f"warning: {warning}", err=True)
-    if not record["ok"]:
+    if failures or not record["ok"]:
         raise typer.Exit(1)
 
 

@@ -131,7 +131,17 @@ class FolderOptions:
 
 
 @dataclass(frozen=True)
-class Vibrations:
+class RelaxingCrystal:
+    """How a crystal is relaxed before, as `forcefield.workflows.crystal.CrystalOptions` takes it."""
+
+    relaxation: Relaxation = "cell"
+    fmax: MaxForce = 1.0e-4
+    steps: Steps = 1000
+    symmetry: Symmetry = True
+
+
+@dataclass(frozen=True)
+class Vibrations(RelaxingCrystal):
     """Options of commands that compute phonons, as `forcefield.workflows.phonons_setup.PhononOptions` takes them."""
 
     supercell_length: SupercellLength = 15.0
@@ -140,10 +150,6 @@ class Vibrations:
         "displacements"
     )
     displacement: Displacement = 0.01
-    relaxation: Relaxation = "cell"
-    fmax: MaxForce = 1.0e-4
-    steps: Steps = 1000
-    symmetry: Symmetry = True
     mesh_length: Annotated[
         float, typer.Option(help="Density of the q-point mesh, as the length of a supercell (Å).")
     ] = 60.0

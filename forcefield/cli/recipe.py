@@ -52,8 +52,8 @@ def run(
             files = sorted(path for path in folder.glob(f"*/{RELAXED}/*.extxyz") if _ok(path.parents[1]))
             if not files:
                 break
-    _show(plan, verdicts)
-    if not all(verdict["ok"] for verdict in verdicts) or len(plan.steps) > number:
+    failures = _show(plan, verdicts)
+    if failures or not all(verdict["ok"] for verdict in verdicts) or len(plan.steps) > number:
         raise typer.Exit(1)
 
 
@@ -206,9 +206,13 @@ def _outcomes(folder: Path, *, failed: bool) -> list[Mapping[str, Any]]:
     return outcomes
 
 
-def _show(recipe: Recipe, outcomes: Sequence[Mapping[str, Any]]) -> None:
-    """A table with a row for every structure and a column for every step, here and as a page with all figures."""
-    from forcefield.cli.html_report import Section, write_report
+def _show(recipe: Recipe, outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table with a row for every structure and a column for every step, here and as a page with all figures.
+
+    Returns:
+        Why there is no page, if it could not be written.
+    """
+    from forcefield.cli.html_report import Section, report_failures
 
     steps = [recipe.folder(number + 1).name for number in range(len(recipe.steps))]
     verdicts = {(outcome["name"], outcome["step"]): outcome["verdict"] for outcome in outcomes}
@@ -222,7 +226,9 @@ def _show(recipe: Recipe, outcomes: Sequence[Mapping[str, Any]]) -> None:
         if outcome["name"] == name
     ]
     calculators = {str((outcome.get("identity") or {}).get("calculator")) for outcome in outcomes} - {"None"}
-    write_report(recipe.root, "forcefield run", (columns, rows), sections, ", ".join(sorted(calculators)))
+    calculator = ", ".join(sorted(calculators))
+    failures = report_failures(recipe.root, "forcefield run", (columns, rows), sections, calculator)
     print_table(columns, rows)
     good = sum(bool(outcome["ok"]) for outcome in outcomes)
-    print_summary(f"{good} of {len(outcomes)} without objection; results are in {recipe.root}", [])
+    print_summary(f"{good} of {len(outcomes)} without objection; results are in {recipe.root}", failures)
+    return failures

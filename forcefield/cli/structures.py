@@ -204,7 +204,7 @@ class Outcomes:
 
     Attributes:
         records: one for each structure, in the order of the files.
-        failures: label and reason of those that failed.
+        failures: label and reason of those that failed, and of the report if it could not be written.
         interrupted: whether Ctrl-C ended the run.
     """
 
@@ -216,7 +216,7 @@ class Outcomes:
         """Leave with the exit status, unless all is well."""
         if self.interrupted:
             raise typer.Exit(INTERRUPTED)
-        if not all(record["ok"] for record in self.records):
+        if self.failures or not all(record["ok"] for record in self.records):
             raise typer.Exit(1)
 
 
@@ -267,16 +267,16 @@ class Runner:
 
     def show(self, *, as_json: bool) -> Outcomes:
         """Print table or JSON, and write the report."""
-        from forcefield.cli.html_report import Section, write_report
+        from forcefield.cli.html_report import Section, report_failures
 
         shown = [label for label in self.labels if label in self.records]
         records = [self.records[label] for label in shown]
         failures = [f"{label}: {self.records[label]['error']}" for label in shown if "error" in self.records[label]]
         columns = ("structure", "verdict", *self.command.columns)
         rows = [self._row(label, self.records[label]) for label in shown]
-        with one_line_errors(debug=False):
-            sections = [Section(label, self.records[label], self.folders.get(label)) for label in shown]
-            write_report(self.root, f"forcefield {self.command.name}", (columns, rows), sections, self.calculator_name)
+        sections = [Section(label, self.records[label], self.folders.get(label)) for label in shown]
+        title = f"forcefield {self.command.name}"
+        failures += report_failures(self.root, title, (columns, rows), sections, self.calculator_name)
         if as_json:
             print_json(records)
         else:

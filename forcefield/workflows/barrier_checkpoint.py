@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ase import Atoms
 from ase.optimize import FIRE
 
 from forcefield.workflows.barrier_setup import NEBOptions
+from forcefield.workflows.outcome import write_whole
 
 CONTINUED = ("steps",)  # options that a resumed search may change
 
@@ -74,9 +74,7 @@ class BandCheckpoint:
             OSError: if it cannot be written.
         """
         self._state[part] = dict(content)
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        partial.write_text(json.dumps(self._state), encoding="utf-8")
-        os.replace(partial, self.path)
+        write_whole(self.path, json.dumps(self._state))
 
 
 def optimizer_state(optimizer: Any) -> dict[str, Any]:

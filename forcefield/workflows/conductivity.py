@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from forcefield.structures import as_atoms
+from forcefield.workflows.crystal import CrystalOptions, Start, start_from
 from forcefield.workflows.equation_fit import Array
 from forcefield.workflows.force_store import ForceStore
-from forcefield.workflows.outcome import (
-    precise_calculator,
-    precision_warning,
-    prepare_crystal,
-    require_crystal,
-    require_package,
-    symmetry_change,
-)
+from forcefield.workflows.outcome import require_package
 from forcefield.workflows.phonons_analysis import supercell_modes
 from forcefield.workflows.phonons_setup import (
     SYMPREC,
@@ -39,7 +32,7 @@ LARGEST = 1.0e5  # W/m/K, beyond any crystal
 
 
 @dataclass(frozen=True)
-class ConductivityOptions:
+class ConductivityOptions(CrystalOptions):
     """Options of `thermal_conductivity`, checked; see there for their meaning."""
 
     supercell_length: float = 10.0
@@ -51,14 +44,11 @@ class ConductivityOptions:
     t_max: float = 1000.0
     t_step: float = 50.0
     displacement: float = 0.03
-    relaxation: str = "cell"
-    fmax: float = 1.0e-4
-    steps: int = 1000
-    symmetry: bool = True
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, before any structure is read."""
+        super().__post_init__()
         for name in ("t_min", "mesh_length"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0.0):
@@ -73,15 +63,10 @@ class ConductivityOptions:
     def phonons(self) -> PhononOptions:
         """Give the options of the harmonic part."""
         settings: dict[str, Any] = {
-            **{"supercell_length": self.harmonic_length, "relaxation": self.relaxation, "fmax": self.fmax},
-            **{"steps": self.steps, "symmetry": self.symmetry, "displacement": self.displacement},
+            **{"supercell_length": self.harmonic_length, "displacement": self.displacement},
             **{"tolerance": self.tolerance, "t_max": self.t_max, "t_step": self.t_step},
         }
-        return PhononOptions(**settings)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the options for JSON."""
-        return asdict(self)
+        return PhononOptions(**settings, **self.relaxation_options())
 
 
 @dataclass(frozen=True)
@@ -130,8 +115,10 @@ def thermal_conductivity(
     displacement: float = 0.03,
     relaxation: str = "cell",
     fmax: float = 1.0e-4,
+    smax: float = 0.01,
     steps: int = 1000,
     symmetry: bool = True,
+    symprec: float = 0.01,
     tolerance: float = 0.05,
     store: ForceStore | None = None,
     callback: Callable[[str], None] | None = None,
@@ -154,8 +141,10 @@ def thermal_conductivity(
         displacement: of an atom (Å).
         relaxation: before: "cell" for atoms and cell, "positions" for a fixed cell, "none".
         fmax: largest force the relaxation accepts (eV/Å).
+        smax: largest stress it accepts (GPa).
         steps: most steps of it.
         symmetry: keep the space group in it.
+        symprec: distance within which atoms count as symmetry-equivalent in it (Å).
         tolerance: size of an imaginary frequency that counts (THz).
         store: keeps forces and the relaxed structure, for example in a file, so that an interrupted run can go on.
         callback: told in words what is done next.
@@ -167,22 +156,18 @@ def thermal_conductivity(
     settings: dict[str, Any] = {
         **{"supercell_length": supercell_length, "supercell": supercell, "harmonic_length": harmonic_length},
         **{"cutoff": cutoff, "mesh_length": mesh_length, "t_min": t_min, "t_max": t_max, "t_step": t_step},
-        **{"displacement": displacement, "relaxation": relaxation, "fmax": fmax, "steps": steps},
-        **{"symmetry": symmetry, "tolerance": tolerance},
+        **{"displacement": displacement, "relaxation": relaxation, "fmax": fmax, "smax": smax, "steps": steps},
+        **{"symmetry": symmetry, "symprec": symprec, "tolerance": tolerance},
     }
     options = ConductivityOptions(**settings)
-    structure = as_atoms(atoms)
-    require_crystal(structure, "thermal conductivities", instead="Give a bulk cell.")
-    require_package("phono3py")
-    engine = precise_calculator(atoms, calculator)
-    store = ForceStore() if store is None else store
-    notes = [precision_warning(engine)]
-    start = store.structure("relaxed", structure, lambda: _relaxed(structure, engine, options, notes))
-    harmonic = compute_phonopy(start, engine, options.phonons(), store)
+    what, instead = "thermal conductivities", "Give a bulk cell."
+    start = start_from(atoms, calculator, options, store, workflow=what, instead=instead, packages=["phono3py"])
+    notes = start.notes
+    harmonic = compute_phonopy(start.atoms, start.calculator, options.phonons(), start.store)
     lowest, modes = supercell_modes(harmonic, tolerance)
     if modes:
         notes.append(f"the lowest frequency is {lowest:.2f} THz: the crystal is unstable and scattering has no meaning")
-    phonon3 = _cubic(start, engine, options, harmonic, store, callback)
+    phonon3 = _cubic(start, options, harmonic, callback)
     if callback is not None:
         callback("scattering")
     temperatures, conductivity = _scatter(phonon3, options)
@@ -191,9 +176,9 @@ def thermal_conductivity(
         notes.append("some modes are not scattered at all; take a longer supercell or a denser mesh")
     x, y, z = (int(number) for number in phonon3.mesh_numbers)
     return ConductivityResult(
-        atoms=start,
+        atoms=start.atoms,
         verdict=UNSTABLE if modes else UNSCATTERED if free else COMPLETE,
-        warnings=tuple(note for note in notes if note is not None),
+        warnings=tuple(notes),
         temperatures=temperatures,
         conductivity=conductivity,
         mesh=(x, y, z),
@@ -201,13 +186,6 @@ def thermal_conductivity(
         supercell_atoms=len(phonon3.supercell),
         options=options,
     )
-
-
-def _relaxed(structure: Atoms, engine: Any, options: ConductivityOptions, notes: list[str | None]) -> Atoms:
-    """The crystal at its minimum; a change of its symmetry goes into the notes."""
-    start, outcome = prepare_crystal(structure, engine, **options.phonons().relaxation_options())
-    notes.append(symmetry_change(outcome))
-    return start
 
 
 def _scatter(phonon3: Any, options: ConductivityOptions) -> tuple[Array, Array]:
@@ -219,21 +197,14 @@ def _scatter(phonon3: Any, options: ConductivityOptions) -> tuple[Array, Array]:
     return temperatures, np.array(phonon3.thermal_conductivity.kappa)[0]
 
 
-def _cubic(
-    atoms: Atoms,
-    calculator: Any,
-    options: ConductivityOptions,
-    harmonic: Any,
-    store: ForceStore,
-    callback: Callable[[str], None] | None,
-) -> Any:
+def _cubic(start: Start, options: ConductivityOptions, harmonic: Any, callback: Callable[[str], None] | None) -> Any:
     """Give phono3py with the cubic force constants, and the harmonic ones of a phonopy object."""
     phono3py = require_package("phono3py")
-    unit_cell = to_phonopy_atoms(atoms)
+    unit_cell = to_phonopy_atoms(start.atoms)
     if options.supercell is not None:
         matrix = np.diag(options.supercell)
     else:
-        matrix = choose_supercell(atoms, options.supercell_length)
+        matrix = choose_supercell(start.atoms, options.supercell_length)
     phonon3 = phono3py.Phono3py(
         unit_cell,
         supercell_matrix=matrix.T,
@@ -243,14 +214,14 @@ def _cubic(
     )
     phonon3.generate_displacements(distance=options.displacement, cutoff_pair_distance=options.cutoff)
     cells = phonon3.supercells_with_displacements
-    rest = store.forces(from_phonopy_atoms(phonon3.supercell), calculator)
+    rest = start.store.forces(from_phonopy_atoms(phonon3.supercell), start.calculator)
     forces = np.zeros((len(cells), len(rest), 3))
     for number, cell in enumerate(cells):
         if cell is None:  # beyond the cutoff
             continue
         if callback is not None:
             callback(f"supercell {number + 1} of {len(cells)} with {len(rest)} atoms")
-        forces[number] = store.forces(from_phonopy_atoms(cell), calculator) - rest
+        forces[number] = start.store.forces(from_phonopy_atoms(cell), start.calculator) - rest
     phonon3.forces = forces
     phonon3.produce_fc3()
     phonon3.symmetrize_fc3()

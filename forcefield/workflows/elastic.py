@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from forcefield.structures import as_atoms
 from forcefield.units import GPA
+from forcefield.workflows.crystal import CrystalOptions, start_from
 from forcefield.workflows.elastic_strains import Engine, from_energies, from_stresses
 from forcefield.workflows.elastic_tensor import (
     Array,
@@ -22,15 +21,7 @@ from forcefield.workflows.elastic_tensor import (
     symmetrise,
 )
 from forcefield.workflows.force_store import ForceStore
-from forcefield.workflows.outcome import (
-    RELAXATIONS,
-    precise_calculator,
-    precision_warning,
-    prepare_crystal,
-    require_crystal,
-    stress_or_none,
-    symmetry_change,
-)
+from forcefield.workflows.outcome import stress_or_none
 from forcefield.workflows.symmetry import SpaceGroup, find_space_group
 
 METHODS = ("auto", "stress", "energy")
@@ -42,39 +33,22 @@ NOTABLE_ASYMMETRY = 0.02
 
 
 @dataclass(frozen=True)
-class ElasticOptions:
+class ElasticOptions(CrystalOptions):
     """Options of `elastic_constants`, checked; see there for their meaning."""
 
     strains: tuple[float, ...] = (0.0025, 0.005)
     method: str = "auto"
-    relaxation: str = "cell"
     internal: bool = True
-    fmax: float = 1.0e-4
-    smax: float = 0.01
-    steps: int = 1000
-    symmetry: bool = True
-    symprec: float = 0.01
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, before any structure is read."""
+        super().__post_init__()
         if not self.strains or not all(0.0 < strain <= 0.1 for strain in self.strains):
             raise ValueError(f"strains is {self.strains}, but must be one or more numbers between 0 and 0.1.")
         if len(set(self.strains)) != len(self.strains):
             raise ValueError(f"strains is {self.strains}, but each must be different.")
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, but must be one of {', '.join(METHODS)}.")
-        if self.relaxation not in RELAXATIONS:
-            raise ValueError(f"relaxation is {self.relaxation!r}, but must be one of {', '.join(RELAXATIONS)}.")
-        for name in ("fmax", "smax", "symprec"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0.0):
-                raise ValueError(f"{name} is {value}, but must be a positive number.")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}, but must be 1 or more.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the options for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -167,26 +141,22 @@ def elastic_constants(
         ValueError: for a molecule or slab, impossible options, a relaxation that failed, or a calculator without
             stress where one is needed (method "stress", relaxation "cell").
     """
-    options = ElasticOptions(tuple(strains), method, relaxation, internal, fmax, smax, steps, symmetry, symprec)
-    structure = as_atoms(atoms)
-    require_crystal(structure, "elastic constants", instead="Give a bulk cell.")
-    calculator = precise_calculator(atoms, calculator)
-    store = ForceStore() if store is None else store
-    notes = [precision_warning(calculator)]
-
-    def make() -> Atoms:
-        settings: dict[str, Any] = {"relaxation": relaxation, "fmax": fmax, "smax": smax, "steps": steps}
-        start, outcome = prepare_crystal(structure, calculator, symmetry=symmetry, symprec=symprec, **settings)
-        notes.append(symmetry_change(outcome))
-        return start
-
-    start = store.structure("relaxed", structure, make)
-    start.calc = calculator
-    way = _choose_method(start, options)
-    engine = Engine(start, calculator, options.strains, internal, fmax, steps, store, callback)
+    options = ElasticOptions(
+        strains=tuple(strains),
+        method=method,
+        relaxation=relaxation,
+        internal=internal,
+        fmax=fmax,
+        smax=smax,
+        steps=steps,
+        symmetry=symmetry,
+        symprec=symprec,
+    )
+    start = start_from(atoms, calculator, options, store, workflow="elastic constants", instead="Give a bulk cell.")
+    way = _choose_method(start.atoms, options)
     derive = from_stresses if way == "stress" else from_energies
-    raw, stress, residual = derive(engine)
-    return _sum_up(start, way, raw / GPA, stress / GPA, residual, options, [note for note in notes if note])
+    raw, stress, residual = derive(Engine(start, options, callback))
+    return _sum_up(start.atoms, way, raw / GPA, stress / GPA, residual, options, start.notes)
 
 
 def _choose_method(start: Atoms, options: ElasticOptions) -> str:

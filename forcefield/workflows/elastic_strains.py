@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
 
+from forcefield.workflows.crystal import Start
 from forcefield.workflows.elastic_tensor import Array, strain_matrix, stress_strain_from_energy
-from forcefield.workflows.force_store import ForceStore
 from forcefield.workflows.outcome import prepare_crystal
+
+if TYPE_CHECKING:
+    from forcefield.workflows.elastic import ElasticOptions
 
 
 @dataclass
@@ -19,23 +22,14 @@ class Engine:
     """Computes one crystal under strains.
 
     Attributes:
-        start: the unstrained crystal.
-        calculator: an ASE calculator.
-        strains: sizes.
-        internal: relax the atoms.
-        fmax: largest force accepted (eV/Å).
-        steps: most optimizer steps.
-        store: keeps the strained structures.
+        start: the unstrained crystal, its calculator, and what keeps the strained structures.
+        options: sizes of the strains, and how the atoms relax.
         callback: told before each strained cell how many are done, of how many.
+        expected: how many there will be.
     """
 
-    start: Atoms
-    calculator: Any
-    strains: tuple[float, ...]
-    internal: bool
-    fmax: float
-    steps: int
-    store: ForceStore
+    start: Start
+    options: ElasticOptions
     callback: Callable[[int, int], None] | None = None
     expected: int = 0
     _done: int = field(default=0)
@@ -51,15 +45,15 @@ class Engine:
         self._done += 1
 
         def make() -> Atoms:
-            atoms = self.start.copy()
+            atoms = self.start.atoms.copy()
             atoms.set_cell(atoms.cell.array @ deformation.T, scale_atoms=True)
-            kind = "positions" if self.internal else "none"
+            kind = "positions" if self.options.internal else "none"
             # a strained cell has fewer symmetries, all of which the forces keep by themselves
-            settings: dict[str, Any] = {"relaxation": kind, "fmax": self.fmax, "steps": self.steps, "symmetry": False}
-            return prepare_crystal(atoms, self.calculator, **settings)[0]
+            settings = self.options.relaxation_options(relaxation=kind, symmetry=False)
+            return prepare_crystal(atoms, self.start.calculator, **settings)[0]
 
-        atoms = self.store.structure(name, self.start, make)
-        atoms.calc = self.calculator
+        atoms = self.start.store.structure(name, self.start.atoms, make)
+        atoms.calc = self.start.calculator
         return atoms
 
     def stress(self, strain: Array) -> Array:
@@ -84,25 +78,25 @@ def from_stresses(engine: Engine) -> tuple[Array, Array, float]:
     Returns:
         The tensor (6, 6) and the stress at rest (6), both in eV/Å³, and the residual of the extrapolation.
     """
-    engine.expected = 12 * len(engine.strains) + 1
+    engine.expected = 12 * len(engine.options.strains) + 1
     rest = engine.stress(np.zeros(6))
-    slopes = np.empty((len(engine.strains), 6, 6))
-    for number, size in enumerate(engine.strains):
+    slopes = np.empty((len(engine.options.strains), 6, 6))
+    for number, size in enumerate(engine.options.strains):
         for component in range(6):
             strain = size * np.eye(6)[component]
             slopes[number, :, component] = (engine.stress(strain) - engine.stress(-strain)) / (2.0 * size)
-    tensor, residual = extrapolate(np.array(engine.strains), slopes)
+    tensor, residual = extrapolate(np.array(engine.options.strains), slopes)
     return tensor, rest, residual
 
 
 def from_energies(engine: Engine) -> tuple[Array, Array, float]:
     """Take curvatures of the energy by Lagrangian strain; returns as `from_stresses`."""
-    volume = engine.start.get_volume()
-    engine.expected = 42 * len(engine.strains) + 1
+    volume = engine.start.atoms.get_volume()
+    engine.expected = 42 * len(engine.options.strains) + 1
     rest = engine.energy(np.zeros(6))
-    curvatures, slopes = np.empty((len(engine.strains), 6, 6)), np.empty((len(engine.strains), 6))
+    curvatures, slopes = np.empty((len(engine.options.strains), 6, 6)), np.empty((len(engine.options.strains), 6))
     unit = np.eye(6)
-    for number, size in enumerate(engine.strains):
+    for number, size in enumerate(engine.options.strains):
         pairs = np.empty((6, 6))  # E(+) + E(-) - 2 E(0) for e_a + e_b, and for e_a alone on the diagonal
         for a in range(6):
             for b in range(a, 6):
@@ -114,8 +108,8 @@ def from_energies(engine: Engine) -> tuple[Array, Array, float]:
         single = np.diag(pairs)
         mixed = 0.5 * (pairs - single[:, None] - single[None, :])
         curvatures[number] = np.where(unit > 0.0, pairs, mixed) / (size**2 * volume)
-    second, residual = extrapolate(np.array(engine.strains), curvatures)
-    stress, _ = extrapolate(np.array(engine.strains), slopes)
+    second, residual = extrapolate(np.array(engine.options.strains), curvatures)
+    stress, _ = extrapolate(np.array(engine.options.strains), slopes)
     return stress_strain_from_energy(second, stress), stress, residual
 
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from forcefield.structures import as_atoms
 from forcefield.units import GPA
+from forcefield.workflows.crystal import CrystalOptions, Start, start_from
 from forcefield.workflows.equation_fit import EQUATIONS, Array, EquationFit, fit_equation
 from forcefield.workflows.force_store import ForceStore
-from forcefield.workflows.outcome import (
-    RELAXATIONS,
-    precise_calculator,
-    precision_warning,
-    prepare_crystal,
-    require_converged,
-    require_crystal,
-    symmetry_change,
-)
+from forcefield.workflows.outcome import prepare_crystal, require_converged
 from forcefield.workflows.relax import relax
 from forcefield.workflows.symmetry import find_space_group
 
@@ -34,21 +25,18 @@ OUTSIDE = "no minimum within the volumes"
 
 
 @dataclass(frozen=True)
-class EquationOptions:
+class EquationOptions(CrystalOptions):
     """Options of `equation_of_state`, checked; see there for their meaning."""
 
+    fmax: float = 1.0e-3
     volume_range: float = 0.06
     n_volumes: int = 9
     shape: str = "fixed"
     equation: str = "birch-murnaghan"
-    relaxation: str = "cell"
-    fmax: float = 1.0e-3
-    steps: int = 1000
-    symmetry: bool = True
-    symprec: float = 0.01
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, before any structure is read."""
+        super().__post_init__()
         if not 0.0 < self.volume_range < 0.5:
             raise ValueError(f"volume_range is {self.volume_range}, but must lie between 0 and 0.5.")
         if self.n_volumes < 5:
@@ -57,14 +45,6 @@ class EquationOptions:
             raise ValueError(f"shape is {self.shape!r}, but must be one of {', '.join(SHAPES)}.")
         if self.equation not in EQUATIONS:
             raise ValueError(f"equation is {self.equation!r}, but must be one of {', '.join(EQUATIONS)}.")
-        if self.relaxation not in RELAXATIONS:
-            raise ValueError(f"relaxation is {self.relaxation!r}, but must be one of {', '.join(RELAXATIONS)}.")
-        if not (math.isfinite(self.fmax) and self.fmax > 0.0) or self.steps < 1:
-            raise ValueError(f"fmax is {self.fmax} and steps {self.steps}, but both must be positive.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the options for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -119,6 +99,7 @@ def equation_of_state(
     equation: str = "birch-murnaghan",
     relaxation: str = "cell",
     fmax: float = 1.0e-3,
+    smax: float = 0.01,
     steps: int = 1000,
     symmetry: bool = True,
     symprec: float = 0.01,
@@ -136,6 +117,7 @@ def equation_of_state(
         equation: "birch-murnaghan" or "vinet".
         relaxation: before: "cell" for atoms and cell, "positions" for a fixed cell; with "none" atoms never move.
         fmax: largest force the relaxations accept (eV/Å).
+        smax: largest stress the one before accepts, and with shape "relaxed" the others too (GPa).
         steps: most steps of each.
         symmetry: keep the space group in them.
         symprec: distance within which atoms count as symmetry-equivalent (Å).
@@ -146,35 +128,28 @@ def equation_of_state(
         ValueError: for a molecule or slab, impossible options, a relaxation that failed, energies that bend downwards,
             or a calculator without stress where one is needed ("cell", shape "relaxed").
     """
-    options = EquationOptions(volume_range, n_volumes, shape, equation, relaxation, fmax, steps, symmetry, symprec)
-    structure = as_atoms(atoms)
-    require_crystal(structure, "equations of state", instead="A molecule or slab has no volume.")
-    engine = precise_calculator(atoms, calculator)
-    store = ForceStore() if store is None else store
-    notes = [precision_warning(engine)]
-
-    def make() -> Atoms:
-        settings: dict[str, Any] = {
-            "relaxation": relaxation,
-            "fmax": fmax,
-            "steps": steps,
-            "symmetry": symmetry,
-            "symprec": symprec,
-        }
-        start, outcome = prepare_crystal(structure, engine, **settings)
-        notes.append(symmetry_change(outcome))
-        return start
-
-    start = store.structure("relaxed", structure, make)
-    scan = scan_volumes(start, engine, options, store, callback)
-    return _sum_up(start, scan, engine, options, [note for note in notes if note is not None])
+    options = EquationOptions(
+        volume_range=volume_range,
+        n_volumes=n_volumes,
+        shape=shape,
+        equation=equation,
+        relaxation=relaxation,
+        fmax=fmax,
+        smax=smax,
+        steps=steps,
+        symmetry=symmetry,
+        symprec=symprec,
+    )
+    start = start_from(
+        atoms, calculator, options, store, workflow="equations of state", instead="A molecule or slab has no volume."
+    )
+    scan = scan_volumes(start, options, callback)
+    return _sum_up(start.atoms, scan, start.calculator, options, start.notes)
 
 
 def scan_volumes(
-    atoms: Atoms,
-    calculator: Any,
+    start: Start,
     options: EquationOptions,
-    store: ForceStore,
     callback: Callable[[int, int], None] | None = None,
     *,
     factors: Array | None = None,
@@ -182,51 +157,34 @@ def scan_volumes(
     """Scale a crystal to several volumes and relax the atoms in each, and the shape of the cell if asked.
 
     Args:
-        atoms: the crystal.
-        calculator: an ASE calculator.
+        start: the crystal, its calculator, and what keeps the structures.
         options: volumes, and how to relax; with shape "relaxed" the volumes become about those asked for.
-        store: keeps the structures.
         callback: told before each volume how many are done, of how many.
         factors: volumes relative to that of the crystal; None takes those of the options.
     """
     if factors is None:
         factors = np.linspace(1.0 - options.volume_range, 1.0 + options.volume_range, options.n_volumes)
+    kind = "none" if options.relaxation == "none" else "positions"  # of the atoms at each volume
     found = []
     for number, factor in enumerate(factors):
         if callback is not None:
             callback(number, len(factors))
 
         def make(factor: float = float(factor)) -> Atoms:
-            scaled = atoms.copy()
-            scaled.set_cell(atoms.cell.array * factor ** (1.0 / 3.0), scale_atoms=True)
-            return _settle(scaled, calculator, options)
+            scaled = start.atoms.copy()
+            scaled.set_cell(scaled.cell.array * factor ** (1.0 / 3.0), scale_atoms=True)
+            return prepare_crystal(scaled, start.calculator, **options.relaxation_options(relaxation=kind))[0]
 
-        found.append(store.structure(f"volume {factor:.6f}", atoms, make))
-    return _relax_shapes(found, calculator, options, store, callback) if options.shape == "relaxed" else found
-
-
-def _settle(atoms: Atoms, calculator: Any, options: EquationOptions) -> Atoms:
-    """Relax the atoms at a fixed cell, unless they are to stay."""
-    kind = "none" if options.relaxation == "none" else "positions"
-    settings: dict[str, Any] = {
-        "fmax": options.fmax,
-        "steps": options.steps,
-        "symmetry": options.symmetry,
-        "symprec": options.symprec,
-    }
-    return prepare_crystal(atoms, calculator, relaxation=kind, **settings)[0]
+        found.append(start.store.structure(f"volume {factor:.6f}", start.atoms, make))
+    return _relax_shapes(found, start, options, callback) if options.shape == "relaxed" else found
 
 
 def _relax_shapes(
-    scan: list[Atoms],
-    calculator: Any,
-    options: EquationOptions,
-    store: ForceStore,
-    callback: Callable[[int, int], None] | None,
+    scan: list[Atoms], start: Start, options: EquationOptions, callback: Callable[[int, int], None] | None
 ) -> list[Atoms]:
     """Relax the cells under the pressures that the scaled ones are under, which keeps their volumes about the same."""
     volumes = np.array([atoms.get_volume() for atoms in scan])
-    fit = fit_equation(volumes, potential_energies(scan, calculator), equation=options.equation)
+    fit = fit_equation(volumes, potential_energies(scan, start.calculator), equation=options.equation)
     step = 1.0e-4 * volumes
     pressures = -(fit(volumes + step) - fit(volumes - step)) / (2.0 * step) / GPA
     found = []
@@ -235,12 +193,13 @@ def _relax_shapes(
             callback(number, len(scan))
 
         def make(atoms: Atoms = atoms, pressure: float = float(pressure)) -> Atoms:
-            settings: dict[str, Any] = {"fmax": options.fmax, "steps": options.steps, "symprec": options.symprec}
-            result = relax(atoms, calculator, cell=True, pressure=pressure, symmetry=options.symmetry, **settings)
+            settings = options.relaxation_options()
+            del settings["relaxation"]
+            result = relax(atoms, start.calculator, cell=True, pressure=pressure, **settings)
             require_converged(result, f"the cell at {pressure:.2f} GPa")
             return result.atoms
 
-        found.append(store.structure(f"shape {number}", atoms, make))
+        found.append(start.store.structure(f"shape {number}", atoms, make))
     return found
 
 

@@ -9,18 +9,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from forcefield.structures import as_atoms
+from forcefield.workflows.crystal import start_from
 from forcefield.workflows.equation_fit import Array
 from forcefield.workflows.equation_of_state import EquationOptions, scan_volumes
 from forcefield.workflows.force_store import ForceStore
-from forcefield.workflows.outcome import (
-    precise_calculator,
-    precision_warning,
-    prepare_crystal,
-    require_crystal,
-    require_package,
-    symmetry_change,
-)
 from forcefield.workflows.phonons_analysis import SMALLEST_FREQUENCY, mode_heat_capacity, run_mesh, supercell_modes
 from forcefield.workflows.phonons_setup import PhononOptions, compute_phonopy
 
@@ -89,32 +81,19 @@ def gruneisen_parameters(
     if not 0.0 < volume_change <= 0.1:
         raise ValueError(f"volume_change is {volume_change}, but must lie between 0 and 0.1.")
     options = PhononOptions(**{"supercell_length": 15.0, **phonon_options})
-    structure = as_atoms(atoms)
-    require_crystal(structure, "Grüneisen parameters", instead="A molecule or slab has no volume.")
-    require_package("phonopy")
-    engine = precise_calculator(atoms, calculator)
-    store = ForceStore() if store is None else store
-    notes = [precision_warning(engine)]
-
-    def make() -> Atoms:
-        start, outcome = prepare_crystal(structure, engine, **options.relaxation_options())
-        notes.append(symmetry_change(outcome))
-        return start
-
-    start = store.structure("relaxed", structure, make)
-    settings = EquationOptions(
-        relaxation=options.relaxation, fmax=options.fmax, steps=options.steps, symmetry=options.symmetry
-    )
+    what, instead = "Grüneisen parameters", "A molecule or slab has no volume."
+    start = start_from(atoms, calculator, options, store, workflow=what, instead=instead, packages=["phonopy"])
+    settings = EquationOptions(**options.relaxation_options())
     factors = np.array([1.0, 1.0 + volume_change, 1.0 - volume_change])
     phonopys = []
-    for number, crystal in enumerate(scan_volumes(start, engine, settings, store, factors=factors)):
+    for number, crystal in enumerate(scan_volumes(start, settings, factors=factors)):
         if callback is not None:
             callback(f"phonons at volume {number + 1} of 3")
-        phonopys.append(compute_phonopy(crystal, engine, options, store))
+        phonopys.append(compute_phonopy(crystal, start.calculator, options, start.store))
     unstable = any(supercell_modes(phonon, options.tolerance)[1] for phonon in phonopys)
     if unstable:
-        notes.append("modes that are imaginary at one of the volumes have no meaningful parameter; see `phonons`")
-    return _sum_up(start, phonopys, volume_change, unstable, options, [note for note in notes if note is not None])
+        start.notes.append("modes that are imaginary at one of the volumes have no meaningful parameter; see `phonons`")
+    return _sum_up(start.atoms, phonopys, volume_change, unstable, options, start.notes)
 
 
 def _sum_up(

@@ -18,6 +18,7 @@ from ase.io.trajectory import Trajectory
 from numpy.typing import NDArray
 
 from forcefield.neighbours import SkinList
+from forcefield.workflows.outcome import write_whole
 
 Array = NDArray[np.float64]
 
@@ -98,7 +99,7 @@ class Recorder:
         if len(self.rows) < sizes["rows"] or not enough:
             raise ValueError(f"{self.folder} holds less than at its checkpoint; start again without resume.")
         text = "".join(",".join(_number(value) for value in row) + "\n" for row in self.rows)
-        _replace_text(self.folder / LOG, ",".join(COLUMNS) + "\n" + text)
+        write_whole(self.folder / LOG, ",".join(COLUMNS) + "\n" + text)
         self.n_frames = sizes["frames"]
         if self.trajectory.suffix == ".traj":
             _keep_frames(self.trajectory, sizes["frames"])
@@ -111,12 +112,6 @@ def _number(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     return "" if np.isnan(value) else repr(float(value))
-
-
-def _replace_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _keep_frames(path: Path, count: int) -> None:

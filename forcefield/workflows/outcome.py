@@ -18,12 +18,19 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from forcefield.structures import as_atoms, check_structure
+from forcefield.workflows import relax_result as ended
 from forcefield.workflows.relax import relax
 from forcefield.workflows.relax_result import CONVERGED, INTERRUPTED, RelaxResult
 from forcefield.workflows.relax_setup import choose_calculator, require_stress
 from forcefield.workflows.symmetry import describe_axes
 
 RELAXATIONS = ("cell", "positions", "none")
+ADVICE = {  # after a relaxation that ended early
+    ended.STEP_LIMIT: "Allow more steps, a larger fmax, or start from another structure.",
+    ended.STUCK: "Start from another structure, or allow a larger fmax (a model in float32 has noise).",
+    ended.CELL_EXPLODING: "Start from another structure or cell; the calculator may know nothing like it.",
+    ended.NON_FINITE: "Look for atoms that coincide; else the calculator is broken for this structure.",
+}
 PACKAGES = {  # import name of an optional package -> the extra of this package that brings it
     "phonopy": "phonopy",
     "seekpath": "phonopy",
@@ -165,7 +172,7 @@ def require_converged(result: RelaxResult, what: str) -> None:
     if not result.converged:
         raise ValueError(
             f"{what} did not converge: {result.reason} after {result.steps} steps with a largest force of "
-            f"{result.max_force:.2e} eV/Å. Allow more steps, a larger fmax, or start from another structure."
+            f"{result.max_force:.2e} eV/Å. {ADVICE[result.reason]}"
         )
 
 
@@ -220,14 +227,23 @@ def _plain_atoms(atoms: Atoms) -> dict[str, Any]:
 
 
 def write_result(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all: a reader, or a kill at any moment, never meets half a file.
+    """Write JSON as `write_whole` does.
+
+    Raises:
+        OSError: see there.
+    """
+    write_whole(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text whole or not at all: a reader, or a kill at any moment, never meets half a file.
 
     Raises:
         OSError: if it cannot be written, for example because the disk is full or the folder read-only.
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)

@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from forcefield.structures import as_atoms
 from forcefield.workflows import phonons_result as ended
+from forcefield.workflows.crystal import Start, start_from
 from forcefield.workflows.force_store import ForceStore
-from forcefield.workflows.outcome import (
-    precise_calculator,
-    precision_warning,
-    prepare_crystal,
-    require_crystal,
-    require_package,
-    symmetry_change,
-)
 from forcefield.workflows.phonons_analysis import (
     band_structure,
     density_of_states,
@@ -37,7 +29,6 @@ from forcefield.workflows.phonons_setup import (
     from_phonopy_atoms,
     set_born_charges,
 )
-from forcefield.workflows.relax_result import RelaxResult
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -113,51 +104,31 @@ def phonons(
         **{"follow_imaginary": follow_imaginary, "follow_rounds": follow_rounds},
     }
     options = PhononOptions(**settings)
-    structure = as_atoms(atoms)
-    require_crystal(structure, "phonons", instead="For the vibrations of a molecule use ase.vibrations.Vibrations.")
-    for package in ("phonopy", "seekpath"):
-        require_package(package)
-    engine = precise_calculator(atoms, calculator)
-    return _Study(options, engine, ForceStore() if store is None else store, callback).run(structure, born)
+    instead, packages = "For the vibrations of a molecule use ase.vibrations.Vibrations.", ("phonopy", "seekpath")
+    start = start_from(atoms, calculator, options, store, workflow="phonons", instead=instead, packages=packages)
+    return _Study(options, start, callback).run(born)
 
 
 class _Study:
     """Phonons of one crystal and of what its imaginary modes lead to, with the same calculator and options."""
 
-    def __init__(
-        self,
-        options: PhononOptions,
-        calculator: Any,
-        store: ForceStore,
-        callback: Callable[[int, int, int], None] | None,
-    ) -> None:
+    def __init__(self, options: PhononOptions, start: Start, callback: Callable[[int, int, int], None] | None) -> None:
         self.options = options
-        self.calculator = calculator
-        self.store = store
+        self.start = start
         self.callback = callback
 
-    def run(self, structure: Atoms, born: Born | None) -> PhononResult:
-        """Relax, compute, analyse and follow."""
-        relaxed, relaxation = self._relax(structure)
+    def run(self, born: Born | None) -> PhononResult:
+        """Compute, analyse and follow."""
+        relaxed = self.start.atoms
         phonon = self._harmonic(relaxed)
         if born is not None:
             set_born_charges(phonon, born)
         _, modes = supercell_modes(phonon, self.options.tolerance)
         followed, stable = self._follow(relaxed, phonon) if modes and self.options.follow_imaginary else ((), None)
-        return self._sum_up(relaxed, relaxation, phonon, followed, stable)
-
-    def _relax(self, structure: Atoms) -> tuple[Atoms, RelaxResult | None]:
-        """Relax, or take the relaxed structure from an earlier run."""
-        outcome: list[RelaxResult | None] = [None]
-
-        def make() -> Atoms:
-            atoms, outcome[0] = prepare_crystal(structure, self.calculator, **self.options.relaxation_options())
-            return atoms
-
-        return self.store.structure("relaxed", structure, make), outcome[0]
+        return self._sum_up(phonon, followed, stable)
 
     def _harmonic(self, atoms: Atoms) -> Phonopy:
-        return compute_phonopy(atoms, self.calculator, self.options, self.store, self.callback)
+        return compute_phonopy(atoms, self.start.calculator, self.options, self.start.store, self.callback)
 
     def _follow(self, atoms: Atoms, phonon: Phonopy) -> tuple[tuple[FollowStep, ...], Atoms | None]:
         """Go down along imaginary modes until there are none; give the rounds and the minimum, if one was reached."""
@@ -166,20 +137,15 @@ class _Study:
             _, modes = supercell_modes(phonon, self.options.tolerance)
             if not modes:
                 break
-            step, atoms = follow_mode(phonon, modes[0], self.calculator, self.options, self.store, f"round {number}")
+            step, atoms = follow_mode(
+                phonon, modes[0], self.start.calculator, self.options, self.start.store, f"round {number}"
+            )
             phonon = self._harmonic(atoms)
             lowest, modes = supercell_modes(phonon, self.options.tolerance)
             rounds.append(step(lowest))
         return tuple(rounds), None if modes else atoms
 
-    def _sum_up(
-        self,
-        atoms: Atoms,
-        relaxation: RelaxResult | None,
-        phonon: Phonopy,
-        followed: tuple[FollowStep, ...],
-        stable: Atoms | None,
-    ) -> PhononResult:
+    def _sum_up(self, phonon: Phonopy, followed: tuple[FollowStep, ...], stable: Atoms | None) -> PhononResult:
         lowest, modes = supercell_modes(phonon, self.options.tolerance)
         bands = band_structure(phonon)
         between = interpolated_mode(phonon, bands, self.options.tolerance)
@@ -187,10 +153,10 @@ class _Study:
         temperatures = np.arange(0.0, self.options.t_max + 0.5 * self.options.t_step, self.options.t_step)
         share = float((weights @ (frequencies < -self.options.tolerance)).mean())
         return PhononResult(
-            atoms=atoms,
+            atoms=self.start.atoms,
             verdict=_verdict(bool(modes), bool(between), followed, stable),
-            warnings=tuple(self._warnings(relaxation, share)),
-            relaxation=relaxation,
+            warnings=tuple(self._warnings(share)),
+            relaxation=self.start.relaxation,
             supercell_matrix=np.array(phonon.supercell_matrix).T,
             supercell_atoms=len(phonon.supercell),
             n_displacements=0 if self.options.method == "hessian" else len(phonon.displacements),
@@ -209,11 +175,11 @@ class _Study:
             phonopy=phonon,
         )
 
-    def _warnings(self, relaxation: RelaxResult | None, share: float) -> list[str]:
-        notes = [precision_warning(self.calculator), symmetry_change(relaxation)]
-        if share > 0.0:
-            notes.append(f"{100.0 * share:.2g} % of the modes are imaginary and left out of the thermal properties")
-        return [note for note in notes if note is not None]
+    def _warnings(self, share: float) -> list[str]:
+        if share <= 0.0:
+            return self.start.notes
+        left_out = f"{100.0 * share:.2g} % of the modes are imaginary and left out of the thermal properties"
+        return [*self.start.notes, left_out]
 
 
 def _verdict(unstable: bool, between: bool, followed: tuple[FollowStep, ...], stable: Atoms | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ import spglib
 from ase import Atoms
 
 from forcefield.units import COULOMB
+from forcefield.workflows.crystal import CrystalOptions
 from forcefield.workflows.force_store import ForceStore
-from forcefield.workflows.outcome import RELAXATIONS, require_package
+from forcefield.workflows.outcome import require_package
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -25,19 +26,13 @@ SYMPREC = 1.0e-4  # Å, within which phonopy looks for symmetry in a structure t
 
 
 @dataclass(frozen=True)
-class PhononOptions:
+class PhononOptions(CrystalOptions):
     """Options of `phonons`, checked; see there for their meaning."""
 
     supercell_length: float = 20.0
     supercell: tuple[int, int, int] | None = None
     method: str = "displacements"
     displacement: float = 0.01
-    relaxation: str = "cell"
-    fmax: float = 1.0e-4
-    smax: float = 0.01
-    steps: int = 1000
-    symmetry: bool = True
-    symprec: float = 0.01
     mesh_length: float = 60.0
     t_max: float = 1000.0
     t_step: float = 10.0
@@ -47,29 +42,17 @@ class PhononOptions:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, before any structure is read."""
-        names = ("supercell_length", "displacement", "fmax", "smax", "symprec", "mesh_length", "t_max", "t_step")
-        for name in (*names, "tolerance"):
+        super().__post_init__()
+        for name in ("supercell_length", "displacement", "mesh_length", "t_max", "t_step", "tolerance"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0.0):
                 raise ValueError(f"{name} is {value}, but must be a positive number.")
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, but must be one of {', '.join(METHODS)}.")
-        if self.relaxation not in RELAXATIONS:
-            raise ValueError(f"relaxation is {self.relaxation!r}, but must be one of {', '.join(RELAXATIONS)}.")
         if self.supercell is not None and (len(self.supercell) != 3 or min(self.supercell) < 1):
             raise ValueError(f"supercell is {self.supercell}, but must be three whole numbers of 1 or more.")
-        for name in ("steps", "follow_rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be 1 or more.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the options for JSON."""
-        return asdict(self)
-
-    def relaxation_options(self) -> dict[str, Any]:
-        """Give the options of `prepare_crystal`."""
-        names = ("relaxation", "fmax", "smax", "steps", "symmetry", "symprec")
-        return {name: getattr(self, name) for name in names}
+        if self.follow_rounds < 1:
+            raise ValueError(f"follow_rounds is {self.follow_rounds}, but must be 1 or more.")
 
 
 def choose_supercell(atoms: Atoms, length: float, *, symprec: float = SYMPREC) -> np.ndarray:

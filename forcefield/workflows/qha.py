@@ -9,19 +9,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from forcefield.structures import as_atoms
 from forcefield.units import GPA
+from forcefield.workflows.crystal import Start, start_from
 from forcefield.workflows.equation_fit import EQUATIONS, Array, fit_equation
 from forcefield.workflows.equation_of_state import EquationOptions, potential_energies, scan_volumes
 from forcefield.workflows.force_store import ForceStore
-from forcefield.workflows.outcome import (
-    precise_calculator,
-    precision_warning,
-    prepare_crystal,
-    require_crystal,
-    require_package,
-    symmetry_change,
-)
 from forcefield.workflows.phonons_analysis import run_mesh, supercell_modes, thermal_properties
 from forcefield.workflows.phonons_setup import PhononOptions, compute_phonopy
 
@@ -59,11 +51,8 @@ class QuasiHarmonicOptions:
 
     def scan(self) -> EquationOptions:
         """Give the options of the scan over volumes."""
-        p = self.phonons
-        return EquationOptions(
-            n_volumes=self.n_volumes, shape=self.shape, equation=self.equation, relaxation=p.relaxation, fmax=p.fmax,
-            steps=p.steps, symmetry=p.symmetry, symprec=p.symprec,
-        )  # fmt: skip
+        own: dict[str, Any] = {"n_volumes": self.n_volumes, "shape": self.shape, "equation": self.equation}
+        return EquationOptions(**own, **self.phonons.relaxation_options())
 
     def to_dict(self) -> dict[str, Any]:
         """Give the options for JSON."""
@@ -167,23 +156,11 @@ def quasi_harmonic(
     """
     settings = PhononOptions(**{"supercell_length": 15.0, **phonon_options})
     options = QuasiHarmonicOptions(compression, expansion, n_volumes, shape, equation, pressure, settings)
-    structure = as_atoms(atoms)
-    require_crystal(structure, "quasi-harmonic calculations", instead="A molecule or slab has no volume.")
-    require_package("phonopy")
-    engine = precise_calculator(atoms, calculator)
-    store = ForceStore() if store is None else store
-    notes = [precision_warning(engine)]
-
-    def make() -> Atoms:
-        start, outcome = prepare_crystal(structure, engine, **settings.relaxation_options())
-        notes.append(symmetry_change(outcome))
-        return start
-
-    start = store.structure("relaxed", structure, make)
+    what, instead = "quasi-harmonic calculations", "A molecule or slab has no volume."
+    start = start_from(atoms, calculator, settings, store, workflow=what, instead=instead, packages=["phonopy"])
     factors = np.linspace(1.0 - compression, 1.0 + expansion, n_volumes)
-    scan = scan_volumes(start, engine, options.scan(), store, factors=factors)
-    table = _Vibrations(options, engine, store, callback).table(scan)
-    return _sum_up(start, table, options, [note for note in notes if note is not None])
+    scan = scan_volumes(start, options.scan(), factors=factors)
+    return _sum_up(start.atoms, _vibrations(scan, start, settings, callback), options, start.notes)
 
 
 @dataclass
@@ -199,52 +176,42 @@ class _Table:
     left_out: list[float]
 
 
-class _Vibrations:
-    """Harmonic thermodynamics at every volume."""
+def _vibrations(
+    scan: list[Atoms], start: Start, options: PhononOptions, callback: Callable[[str], None] | None
+) -> _Table:
+    """Compute harmonic thermodynamics at all volumes, and keep those without imaginary modes.
 
-    def __init__(
-        self, options: QuasiHarmonicOptions, calculator: Any, store: ForceStore, callback: Callable[[str], None] | None
-    ) -> None:
-        self.options = options
-        self.calculator = calculator
-        self.store = store
-        self.callback = callback
-
-    def table(self, scan: list[Atoms]) -> _Table:
-        """Compute all volumes and keep those without imaginary modes.
-
-        Raises:
-            ValueError: if too few are left.
-        """
-        p = self.options.phonons
-        temperatures = np.arange(0.0, p.t_max + 0.5 * p.t_step, p.t_step)
-        kept, thermal, left_out = [], [], []
-        for number, atoms in enumerate(scan):
-            if self.callback is not None:
-                self.callback(f"phonons at volume {number + 1} of {len(scan)}")
-            phonon = compute_phonopy(atoms, self.calculator, p, self.store)
-            _, modes = supercell_modes(phonon, p.tolerance)
-            if modes:
-                left_out.append(atoms.get_volume() / len(atoms))
-                continue
-            run_mesh(phonon, p.mesh_length)
-            kept.append(atoms)
-            thermal.append(thermal_properties(phonon, temperatures))
-        if len(kept) < FEWEST_VOLUMES:
-            raise ValueError(
-                f"Only {len(kept)} of {len(scan)} volumes are free of imaginary modes, but {FEWEST_VOLUMES} are "
-                "needed. Look at `phonons` of the crystal, or choose other volumes."
-            )
-        n = np.array([len(atoms) for atoms in kept])
-        return _Table(
-            volumes=np.array([atoms.get_volume() for atoms in kept]) / n,
-            energies=potential_energies(kept, self.calculator) / n,
-            temperatures=temperatures,
-            free_energies=np.stack([part.free_energy for part in thermal], axis=1),
-            entropies=np.stack([part.entropy for part in thermal], axis=1),
-            heat_capacities=np.stack([part.heat_capacity for part in thermal], axis=1),
-            left_out=left_out,
+    Raises:
+        ValueError: if too few are left.
+    """
+    temperatures = np.arange(0.0, options.t_max + 0.5 * options.t_step, options.t_step)
+    kept, thermal, left_out = [], [], []
+    for number, atoms in enumerate(scan):
+        if callback is not None:
+            callback(f"phonons at volume {number + 1} of {len(scan)}")
+        phonon = compute_phonopy(atoms, start.calculator, options, start.store)
+        _, modes = supercell_modes(phonon, options.tolerance)
+        if modes:
+            left_out.append(atoms.get_volume() / len(atoms))
+            continue
+        run_mesh(phonon, options.mesh_length)
+        kept.append(atoms)
+        thermal.append(thermal_properties(phonon, temperatures))
+    if len(kept) < FEWEST_VOLUMES:
+        raise ValueError(
+            f"Only {len(kept)} of {len(scan)} volumes are free of imaginary modes, but {FEWEST_VOLUMES} are "
+            "needed. Look at `phonons` of the crystal, or choose other volumes."
         )
+    n = np.array([len(atoms) for atoms in kept])
+    return _Table(
+        volumes=np.array([atoms.get_volume() for atoms in kept]) / n,
+        energies=potential_energies(kept, start.calculator) / n,
+        temperatures=temperatures,
+        free_energies=np.stack([part.free_energy for part in thermal], axis=1),
+        entropies=np.stack([part.entropy for part in thermal], axis=1),
+        heat_capacities=np.stack([part.heat_capacity for part in thermal], axis=1),
+        left_out=left_out,
+    )
 
 
 def _sum_up(start: Atoms, table: _Table, options: QuasiHarmonicOptions, notes: list[str]) -> QuasiHarmonicResult:

@@ -18,6 +18,7 @@ from forcefield.structures import as_atoms, check_structure
 from forcefield.units import GPA
 from forcefield.workflows import relax_result as ended
 from forcefield.workflows.pieces import count_pieces
+from forcefield.workflows.relax_progress import Progress
 from forcefield.workflows.relax_result import RelaxResult, RelaxStep
 from forcefield.workflows.relax_setup import (
     RelaxOptions,
@@ -27,7 +28,7 @@ from forcefield.workflows.relax_setup import (
     require_stress,
     strain_mask,
 )
-from forcefield.workflows.symmetry import find_space_group, keep_symmetry
+from forcefield.workflows.symmetry import find_space_group, keep_symmetry, large_steps_accepted
 
 VOLUME_RANGE = (0.2, 5.0)  # volume / initial volume outside of which the cell counts as exploding
 # What ASE says, as a RuntimeError, when a line search or a symmetric cell step cannot go on.
@@ -102,6 +103,7 @@ def relax(
             run.trajectory = stack.enter_context(Trajectory(str(trajectory), "w"))
         else:
             run.trajectory = trajectory
+        stack.enter_context(large_steps_accepted())
         reason = run.drive()
     return run.result(reason)
 
@@ -140,6 +142,7 @@ class _Run:
         self.callback = callback
         self.trajectory: Any = None
         self.state: _State | None = None
+        self.progress = Progress()
         target = FrechetCellFilter(work, mask=mask, scalar_pressure=options.pressure * GPA) if options.cell else work
         self.optimizer = find_optimizer(options.optimizer)(target, logfile=None)
 
@@ -154,10 +157,12 @@ class _Run:
                     return ended.NON_FINITE
                 self.state = state
                 self._report(state)
-                if self._meets_limits(state):
-                    return ended.CONVERGED
                 if self._explodes(state):
                     return ended.CELL_EXPLODING
+                if self._meets_limits(state):
+                    return ended.CONVERGED
+                if self.progress.is_stuck(*self._merit(state)):
+                    return ended.STUCK
         except KeyboardInterrupt:
             if self.state is None:
                 raise
@@ -191,6 +196,12 @@ class _Run:
     def _meets_limits(self, state: _State) -> bool:
         calm = state.max_force <= self.options.fmax
         return calm and (state.max_stress is None or state.max_stress <= self.options.smax)
+
+    def _merit(self, state: _State) -> tuple[float, float]:
+        """Energy with constraints, or enthalpy (eV), and the distance from the limits in units of them."""
+        volume = cell_volume(state.atoms) or 0.0
+        enthalpy = self.work.get_potential_energy() + self.options.pressure * GPA * volume
+        return enthalpy, max(state.max_force / self.options.fmax, (state.max_stress or 0.0) / self.options.smax)
 
     def _explodes(self, state: _State) -> bool:
         change = _volume_change(self.start, state.atoms)

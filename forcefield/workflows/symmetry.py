@@ -79,6 +79,14 @@ def keep_symmetry(atoms: Atoms, *, symprec: float = 0.01) -> None:
 
 
 @contextmanager
+def large_steps_accepted() -> Iterator[None]:
+    """Keep ASE from warning of a large step of a symmetric cell: what comes of it is checked after every step."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="FixSymmetry adjust_cell may be ill behaved", category=UserWarning)
+        yield
+
+
+@contextmanager
 def _environment_restored(name: str) -> Iterator[None]:
     """Undo what the block does to one environment variable (ASE leaves spglib's switch set)."""
     before = os.environ.get(name)

@@ -64,7 +64,8 @@ def test_run_and_analysis_fill_their_folders(folder):
     result = run(*trajectories, calculator=None, command="analyse")
     assert result.exit_code == 0, result.output
     drawn = {"distances.png", "displacements.png", "vibrations.png", "thermo.png", "result.json"}
-    assert names(folder / "analyse") == {"Cu", "Al"} and names(folder / "analyse" / "Al") == drawn
+    assert names(folder / "analyse") == {"Cu", "Al", "report.html"} and names(folder / "analyse" / "Al") == drawn
+    assert (folder / "analyse" / "report.html").read_text().count("<img") == 8
     record = json.loads((folder / "analyse" / "Cu" / "result.json").read_text())
     assert record["interval"] == pytest.approx(10.0) and record["averages"]["temperature_K"]["mean"] > 0
 

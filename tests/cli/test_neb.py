@@ -53,7 +53,9 @@ def test_barrier_and_saddle(folder):
         "saddle.extxyz",
         "barrier.png",
         "result.json",
+        "report.html",
     }
+    assert (folder / "neb" / "report.html").read_text().count("<img") == 1
     record = json.loads((folder / "neb" / "result.json").read_text())
     path = read(folder / "neb" / "path.extxyz", ":")
     energies = [image.get_potential_energy() for image in path]

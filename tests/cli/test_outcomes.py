@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -37,6 +38,36 @@ class Stops(EMT):
     def calculate(self, *args, **kwargs):
         raise KeyboardInterrupt
 
+class Counts(EMT):
+    calls, stop_at = 0, None
+
+    def calculate(self, *args, **kwargs):
+        type(self).calls += 1
+        if type(self).calls == type(self).stop_at:
+            raise KeyboardInterrupt
+        super().calculate(*args, **kwargs)
+
+class Expands(Calculator):
+    implemented_properties = ["energy", "forces", "stress"]
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        volume = self.atoms.get_volume()
+        self.results = {"energy": -volume, "free_energy": -volume, "forces": np.zeros((len(self.atoms), 3))}
+        self.results["stress"] = -np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+
+class LiftsHydrogen(Calculator):
+    implemented_properties = ["energy", "forces"]
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        forces, energy = np.zeros((len(self.atoms), 3)), 0.0
+        light = self.atoms.numbers == 1
+        if light.any() and not light.all():
+            height = self.atoms.positions[:, 2][light] - self.atoms.positions[:, 2][~light].max()
+            energy = float((5.0 / height).sum())
+            forces[light, 2] = 5.0 / height**2
+            forces[np.flatnonzero(~light)[0], 2] = -forces[light, 2].sum()
+        self.results = {"energy": energy, "forces": forces}
+
 class Repels(Calculator):
     implemented_properties = ["energy", "forces"]
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
@@ -56,7 +87,11 @@ def folder(tmp_path, monkeypatch):
     write(tmp_path / "Cu.extxyz", bulk("Cu", a=3.6))
     write(tmp_path / "rattled.extxyz", rattled)
     write(tmp_path / "pair.extxyz", Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.2]]))
+    write(tmp_path / "turned.extxyz", Atoms("Cu2", positions=[[0, 0, 0], [0, 0.3, 2.4]]))
     slab = fcc100("Al", (2, 2, 2), vacuum=5)
+    bare = slab.copy()
+    bare.info.clear()
+    write(tmp_path / "slab.extxyz", bare)
     add_adsorbate(slab, "Au", 1.7, "hollow")
     slab.info.clear()
     write(tmp_path / "here.extxyz", slab)
@@ -64,6 +99,7 @@ def folder(tmp_path, monkeypatch):
     write(tmp_path / "there.extxyz", slab)
     (tmp_path / "bad_calculators.py").write_text(CALCULATORS)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     sys.modules.pop("bad_calculators", None)
 
@@ -121,6 +157,75 @@ def test_run_that_was_stopped_says_why(folder):
 def test_interruption_is_named(folder):
     result = run("elastic", "Cu.extxyz", "--no-plots", calculator="Stops")
     assert result.exit_code == 130 and "interrupted before the others (--resume goes on)" in result.stdout
+
+
+SMALL_SLABS = ["--miller", "1,1,1", "--min-slab", "5", "--min-vacuum", "6", "--no-plots"]
+QUICK_ADSORPTION = ["--molecule", "CO", "--site", "ontop", "--min-width", "5", "--steps", "40", "--fmax", "0.2"]
+SMALL_DEFECTS = ["--supercell", "2", "2", "2", "--reference", "Cu=-0.01"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stop_at"),
+    [
+        (["surfaces", "Cu.extxyz", *SMALL_SLABS], 6),
+        (["adsorption", "slab.extxyz", *QUICK_ADSORPTION], 25),
+        (["defects", "Cu.extxyz", *SMALL_DEFECTS], 8),
+        (["energetics", "Cu.extxyz", "rattled.extxyz", "--reference", "Cu=-0.01"], 8),
+    ],
+)
+def test_interrupted_run_goes_on_where_it_was(folder, arguments, stop_at):
+    calculators = import_module("bad_calculators")
+    output = ["--output-dir", "parts"]
+    calculators.Counts.stop_at = stop_at
+    stopped = run(*arguments, *output, calculator="Counts")
+    assert stopped.exit_code == 130 and "--resume goes on" in stopped.stdout, stopped.output
+    calculators.Counts.calls, calculators.Counts.stop_at = 0, None
+    resumed = run(*arguments, *output, "--resume", calculator="Counts")
+    assert resumed.exit_code == 0, resumed.output
+    resumed_calls, calculators.Counts.calls = calculators.Counts.calls, 0
+    assert run(*arguments, "--output-dir", "whole", calculator="Counts").exit_code == 0
+    assert resumed_calls < calculators.Counts.calls
+    for path in folder.glob("parts/*/result.json"):
+        whole = folder / "whole" / path.relative_to(folder / "parts")
+        assert json.loads(path.read_text())["verdict"] == json.loads(whole.read_text())["verdict"]
+
+
+@pytest.mark.parametrize("command", ["elastic", "eos", "qha", "surfaces", "defects", "energetics"])
+def test_exploding_cell_fails_with_advice(folder, command):
+    plots = [] if command in ("defects", "energetics") else ["--no-plots"]
+    result = run(command, "Cu.extxyz", *plots, calculator="Expands")
+    assert result.exit_code == 1 and "cell exploding after" in result.stdout, result.output
+    assert "Start from another structure or cell" in result.stdout and "more steps" not in result.stdout
+
+
+def test_exploding_cell_stops_a_trajectory(folder):
+    options = ["--ensemble", "npt", "--temperature", 10, "--steps", 2000, "--no-plots"]
+    result = run("md", "rattled.extxyz", *options, calculator="Expands")
+    assert result.exit_code == 1 and "cell exploding" in result.stdout, result.output
+
+
+def test_atom_that_leaves_gives_no_adsorption_energy(folder):
+    options = ["--molecule", "H", "--site", "ontop", "--min-width", 5, "--fmax", 0.1]
+    result = run("adsorption", "slab.extxyz", *options, calculator="LiftsHydrogen")
+    assert result.exit_code == 1 and "nothing adsorbed" in result.stdout, result.output
+    record = json.loads((folder / "adsorption/slab/result.json").read_text())
+    assert [place["verdict"] for place in record["adsorbates"]] == ["desorbed"] and record["best"] is None
+
+
+def test_atom_that_leaves_gives_no_barrier(folder):
+    result = run("neb", "pair.extxyz", "turned.extxyz", "--n-images", 1, "--no-plots", calculator="Repels")
+    assert result.exit_code == 1, result.output
+    assert run("saddle", "pair.extxyz", "--steps", 40, calculator="Repels").exit_code == 1
+
+
+@pytest.mark.parametrize("command", ["eos", "neb"])
+def test_report_that_cannot_be_written_does_not_hide_the_results(folder, command):
+    (folder / command / "report.html").mkdir(parents=True)
+    files = ["Cu.extxyz"] if command == "eos" else ["here.extxyz", "there.extxyz", "--n-images", 1]
+    result = run(command, *files, "--no-plots", calculator="ase.calculators.emt:EMT")
+    assert result.exit_code == 1 and "found" in result.stdout, result.output
+    assert "report.html: IsADirectoryError" in result.stdout
+    assert not list(folder.rglob("*.partial"))
 
 
 @pytest.mark.parametrize("options", [[], ["--batch"]])

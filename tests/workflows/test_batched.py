@@ -245,6 +245,18 @@ def test_exploding_cell_and_broken_forces_leave_alone(calculator, monkeypatch):
     assert_same(water.result, relax(given[2], calculator, **LOOSE))
 
 
+def test_structure_without_progress_is_stuck_as_by_itself(calculator, monkeypatch):
+    monkeypatch.setattr("forcefield.workflows.relax_progress.PATIENCE", 4)
+    monkeypatch.setattr("forcefield.workflows.relax_progress.SMALLEST_FALL", np.inf)
+    monkeypatch.setattr("forcefield.workflows.relax_progress.SMALLEST_APPROACH", 1.0)
+    atoms = bulk("Cu", a=3.8, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    options = {"cell": True, "fmax": 1e-6, "steps": 20}
+    (outcome,) = relax_many([atoms], calculator, **options)
+    alone = relax(atoms, calculator, **options)
+    assert (outcome.result.reason, outcome.result.steps) == (alone.reason, alone.steps) == ("optimizer stuck", 4)
+
+
 def test_memory_that_does_not_suffice_halves_the_batch(calculator, monkeypatch):
     given = structures()
     sizes = [calculator.graph(atoms).n_edges for atoms in given]

@@ -211,6 +211,41 @@ def test_exploding_cell_is_stopped(tension, factor):
     assert 0.05 < ratio < 20.0  # stopped right away
 
 
+class Hill(Calculator):
+    """Energy that falls on both sides of a volume (Å³) and rises again far from it."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        volume = self.atoms.get_volume()
+        x = np.log(volume / 40.0)
+        slope = (4.0 * x**3 - 2.0 * x) / volume
+        stress = np.array([slope] * 3 + [0.0] * 3)
+        self.results = {"energy": x**4 - x**2, "forces": np.zeros((len(self.atoms), 3)), "stress": stress}
+
+
+def test_optimizer_that_goes_back_and_forth_is_stuck():
+    def start(optimizer):
+        atoms = bulk("Cu", a=3.42, cubic=True)
+        return relax(atoms, Hill(), cell=True, pressure=5.0, optimizer=optimizer, steps=1000)
+
+    stuck = start("LBFGS")
+    assert not stuck.converged and stuck.reason == "optimizer stuck" and stuck.steps < 150
+    down = start("FIRE")
+    assert down.converged and down.pressure == pytest.approx(5.0, abs=0.05)
+
+
+def test_cell_that_flew_apart_did_not_converge():
+    result = relax(bulk("Cu", a=4.8), EMT(), cell=True, optimizer="LBFGS")
+    assert (result.reason, result.max_force) == ("cell exploding", 0.0)  # no atom feels another any more
+
+
+def test_large_step_of_a_symmetric_cell_is_no_warning(recwarn):
+    result = relax(bulk("Cu", a=3.6), Explosive(tension=-1.0), cell=True, symmetry=True, optimizer="LBFGS")
+    assert result.reason == "cell exploding" and not recwarn.list
+
+
 def test_non_finite_forces_give_the_last_finite_state():
     result = relax(bulk("Cu", cubic=True), Explosive(finite_calls=4), fmax=0.01)
     assert (result.converged, result.reason) == (False, "non-finite forces")

@@ -55,15 +55,6 @@ class Batch:
         self._built_positions, self._free = none.reshape(0, 3), none.reshape(0, 1)
         self._variable = torch.zeros(0, dtype=torch.bool, device=self.device)
 
-    def __len__(self) -> int:
-        """Count the structures."""
-        return len(self.members)
-
-    @property
-    def n_edges(self) -> int:
-        """Neighbour pairs of all structures, as counted when each came in."""
-        return sum(member.n_edges for member in self.members)
-
     def append(self, new: Sequence[Member]) -> None:
         """Take structures in."""
         if not new:
@@ -174,7 +165,7 @@ class Batch:
         """Say which structures have ended, and why."""
         ratio = torch.linalg.det(computed.cells).abs() / torch.linalg.det(self._start_cells).abs()
         before, self._computed = self._computed, (self.members, computed)
-        reasons = ended_structures(computed, ratio, self._variable, self.options)
+        reasons = ended_structures(self._computed, ratio, self._variable, self.options)
         states = last_states(self._computed, before, reasons)
         return [Leaving(self.members[k], states[k], reason) for k, reason in reasons.items()]
 

@@ -67,29 +67,39 @@ Known = tuple[list[Member], Computed]
 """Results of one step and whose they are."""
 
 
-def ended_structures(
-    computed: Computed, volume_ratio: Tensor, variable: Tensor, options: RelaxOptions
-) -> dict[int, str]:
+def ended_structures(known: Known, volume_ratio: Tensor, variable: Tensor, options: RelaxOptions) -> dict[int, str]:
     """Which structures have ended, and why.
 
     Args:
-        computed: the results.
+        known: the results, which the structures' progress takes into account.
         volume_ratio: (structures,) volume by volume at the start.
         variable: (structures,) whether the cell changes.
         options: the limits.
     """
+    computed = known[1]
     small = (computed.max_force <= options.fmax) & (computed.max_stress <= options.smax * GPA)
     exploding = variable & ~((volume_ratio >= VOLUME_RANGE[0]) & (volume_ratio <= VOLUME_RANGE[1]))
     verdicts = [
         (~computed.finite(), ended.NON_FINITE),
-        (small, ended.CONVERGED),
         (exploding, ended.CELL_EXPLODING),
+        (small, ended.CONVERGED),
+        (_stuck(known, options), ended.STUCK),
         (computed.steps >= options.steps, ended.STEP_LIMIT),
     ]
     code = torch.zeros_like(computed.steps)
     for number, (holds, _) in reversed(list(enumerate(verdicts, start=1))):
         code = torch.where(holds, number, code)
     return {k: verdicts[number - 1][1] for k, number in enumerate(code.tolist()) if number}
+
+
+def _stuck(known: Known, options: RelaxOptions) -> Tensor:
+    """(structures,) whether the last steps led nowhere, by `Progress`."""
+    members, computed = known
+    enthalpies = computed.energy + options.pressure * GPA * torch.linalg.det(computed.cells).abs()
+    distances = torch.maximum(computed.max_force / options.fmax, computed.max_stress / (options.smax * GPA))
+    merits = torch.stack([enthalpies, distances.to(enthalpies.dtype)], dim=1).tolist()
+    stuck = [member.progress.is_stuck(*merit) for member, merit in zip(members, merits, strict=True)]
+    return torch.tensor(stuck, dtype=torch.bool, device=enthalpies.device)
 
 
 def last_states(known: Known, before: Known | None, reasons: Mapping[int, str]) -> dict[int, Snapshot | None]:

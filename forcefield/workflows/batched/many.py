@@ -26,7 +26,6 @@ from forcefield.workflows.relax_setup import RelaxOptions
 
 if TYPE_CHECKING:
     from forcefield.workflows.batched.engine import BatchEngine
-    from forcefield.workflows.batched.torchsim_engine import TorchSimEngine
 
 
 def relax_many(structures: Iterable[Any], calculator: Any = None, **options: Any) -> list[BatchOutcome]:
@@ -132,7 +131,7 @@ class _Run:
     callback: Callable[[BatchProgress], None] | None
     total: int | None
     store: RelaxStore | None = None
-    engine: BatchEngine | TorchSimEngine | None = None
+    engine: BatchEngine | None = None
     finished: int = 0
     keys: dict[int, str] = field(default_factory=dict)  # of structures that are not done
     default: Any = None  # the default model, once it is needed
@@ -220,25 +219,26 @@ class _Run:
             return False
         return not self.with_torch_sim or why_not_torch_sim(start, self.options) is None
 
-    def _engine(self) -> BatchEngine | TorchSimEngine:
+    def _engine(self) -> BatchEngine:
         if self.engine is None:
-            self.engine = self._engine_class()(
-                self._calculator(),
-                self.options,
-                automatic_cell=self.automatic_cell,
-                max_edges=self.max_edges,
-                skin=self.skin,
-            )
+            self.engine = self._new_engine()
         return self.engine
 
-    def _engine_class(self) -> type[BatchEngine] | type[TorchSimEngine]:
+    def _new_engine(self) -> BatchEngine:
+        from forcefield.evaluation import Evaluator  # loads torch, as do the next
+        from forcefield.workflows.batched.batch import Batch
+        from forcefield.workflows.batched.engine import BatchEngine, Crew
+
+        calculator, options, skin = self._calculator(), self.options, self.skin
+        evaluator = Evaluator(calculator.model.potential, compiled=calculator._compiled, max_edges=self.max_edges)
+        crew: Crew
         if self.with_torch_sim:
-            from forcefield.workflows.batched.torchsim_engine import TorchSimEngine
+            from forcefield.workflows.batched.torchsim_fleet import Fleet  # loads torch-sim
 
-            return TorchSimEngine
-        from forcefield.workflows.batched.engine import BatchEngine  # loads torch
-
-        return BatchEngine
+            crew, route = Fleet(calculator, evaluator, options, skin=skin), "torch-sim"
+        else:
+            crew, route = Batch(evaluator, options, skin=skin), "batch"
+        return BatchEngine(evaluator, crew, options, automatic_cell=self.automatic_cell, skin=skin, route=route)
 
     def _calculator(self) -> Any:
         """The calculator given, or the default model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from forcefield.structures import as_atoms, check_structure
 from forcefield.units import GPA
 from forcefield.workflows.batched.choices import options_for
 from forcefield.workflows.pieces import count_pieces
+from forcefield.workflows.relax_progress import Progress
 from forcefield.workflows.relax_result import CONVERGED, RelaxResult
 from forcefield.workflows.relax_setup import RelaxOptions, cell_volume, strain_mask
 from forcefield.workflows.symmetry import describe_axes, find_space_group, keep_symmetry
@@ -38,6 +39,7 @@ class Member:
         edges: neighbours within cutoff and skin.
         n_edges: neighbours within the cutoff, at the first step.
         steps: optimizer steps made.
+        progress: what it has reached.
     """
 
     index: int
@@ -49,6 +51,7 @@ class Member:
     edges: Edges
     n_edges: int
     steps: int = 0
+    progress: Progress = field(default_factory=Progress)
 
     def __len__(self) -> int:
         """Count the atoms."""

@@ -99,7 +99,7 @@ class Flight:
         volumes = [abs(np.linalg.det(member.initial.cell.array)) for member in self.members]
         ratio = torch.linalg.det(computed.cells).abs() / torch.tensor(volumes, device=computed.cells.device)
         variable = torch.full_like(ratio, self.variable, dtype=torch.bool)
-        reasons = ended_structures(computed, ratio, variable, self.options)
+        reasons = ended_structures(self.known, ratio, variable, self.options)
         self._add_stress(self.known, list(reasons))
         if NON_FINITE in reasons.values() and before is not None:
             self._add_stress(before, range(len(before[0])))
