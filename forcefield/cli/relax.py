@@ -11,6 +11,7 @@ import typer
 
 from forcefield.cli.batch import work_through
 from forcefield.cli.groups import expand_groups
+from forcefield.cli.html_report import Section, report_failures
 from forcefield.cli.options import AsJson, CalculatorChoice, Debug, Files, Index, Workers
 from forcefield.cli.relax_work import COLUMNS, NUMERIC, Batch, Outcome, Plan
 from forcefield.cli.report import INTERRUPTED, fail, one_line_errors, print_json, print_summary, print_table
@@ -92,9 +93,10 @@ def relax(
     """Relax structures to a minimum of energy, or of enthalpy at a pressure.
 
     For each structure NAME come NAME_relaxed in the input's format and as extxyz, NAME_relax.traj with every step and
-    NAME_relax.json with the result, each as soon as it is ready; files of an earlier run are replaced. The status is 0
-    where all structures converged, 1 where one did not or failed, 2 for wrong usage and 130 after Ctrl-C, which keeps
-    what was done. --workers shares the structures out over processes; Ctrl-C then drops those at work.
+    NAME_relax.json with the result, each as soon as it is ready; files of an earlier run are replaced. A folder given
+    by --output-dir gets report.html as well, a page about all of them. The status is 0 where all structures converged,
+    1 where one did not or failed, 2 for wrong usage and 130 after Ctrl-C, which keeps what was
+    done. --workers shares the structures out over processes; Ctrl-C then drops those at work.
 
     With --batch structures are evaluated together, which is several times faster for many small ones. There
     is no .traj then, and relax_batch.jsonl in the folder keeps what is done for --resume.
@@ -124,22 +126,37 @@ def relax(
             refuse=work.refuse,
             debug=debug,
         )
-    _report(work.finished, output_dir, as_json=as_json)
+    _report(work.finished, plan, as_json=as_json)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if not all(outcome.converged for outcome in work.finished):
         raise typer.Exit(1)
 
 
-def _report(outcomes: Sequence[Outcome], folder: Path, *, as_json: bool) -> None:
-    """Show what became of the structures."""
+def _report(outcomes: Sequence[Outcome], plan: Plan, *, as_json: bool) -> None:
+    """Show what became of the structures, and leave a page about it in a folder made for the results."""
+    failures = [outcome.line for outcome in outcomes if "error" in outcome.record]
+    if plan.folder != Path("."):
+        table = COLUMNS, [outcome.row for outcome in outcomes]
+        failures += report_failures(plan.folder, "forcefield relax", table, _sections(outcomes, plan), plan.calculator)
     if as_json:
         print_json([outcome.record for outcome in outcomes])
         return
     print_table(COLUMNS, [outcome.row for outcome in outcomes], numeric=NUMERIC)
     converged = sum(outcome.converged for outcome in outcomes)
-    failures = [outcome.line for outcome in outcomes if "error" in outcome.record]
-    print_summary(f"{converged} of {len(outcomes)} converged; results are in {folder}", failures)
+    print_summary(f"{converged} of {len(outcomes)} converged; results are in {plan.folder}", failures)
+
+
+def _sections(outcomes: Sequence[Outcome], plan: Plan) -> list[Section]:
+    """What the page tells of each structure."""
+    return [
+        Section(
+            outcome.row[0],
+            {**outcome.record, "verdict": outcome.line, "identity": outcome.record},
+            None if "error" in outcome.record else plan.folder,
+        )
+        for outcome in outcomes
+    ]
 
 
 def _together(

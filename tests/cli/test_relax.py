@@ -68,7 +68,10 @@ def test_crystal_gives_structure_trajectory_and_json(folder):
         "Cu_relaxed.extxyz",
         "Cu_relax.traj",
         "Cu_relax.json",
+        "report.html",
     }
+    page = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Cu.cif: converged after" in page and "<td>converged</td>" in page
     record = json.loads((folder / "out" / "Cu_relax.json").read_text())
     assert record["converged"] is True and record["source"] == "Cu.cif" and record["options"]["cell"] is True
     assert record["spacegroup_before"]["number"] == record["spacegroup_after"]["number"] == 225
@@ -256,7 +259,7 @@ def test_processes_give_what_one_process_gives(folder):
     names = sorted(path.name for path in (folder / "one").iterdir())
     assert names == sorted(path.name for path in (folder / "many").iterdir())
     for name in names:
-        if not name.endswith(".traj"):
+        if not name.endswith((".traj", ".html")):  # a page says when it was made
             assert (folder / "one" / name).read_text() == (folder / "many" / name).read_text()
     for name in ("two_0000", "two_0001", "CO", "Cu"):
         frames = [read(folder / place / f"{name}_relax.traj", ":") for place in ("one", "many")]
