@@ -126,7 +126,7 @@ def fit(rows: list[dict[str, Any]]) -> dict[str, float]:
     table = np.array([[1.0, *columns(row)] for row in rows])
     peaks = np.array([row["peak"] for row in rows], dtype=float)
     solution, _ = nnls(table / peaks[:, None], np.ones(len(rows)))
-    names = ("BASE", "PER_SLOT", "PER_ATOM", "PER_ATOM_OUTSIDE_BLOCK")
+    names = ("BASE", "PER_SLOT", "PER_ATOM", "PER_SLOT_OUTSIDE_BLOCK", "PER_ATOM_OUTSIDE_BLOCK")
     return {**dict(zip(names, solution.tolist(), strict=True)), "REFERENCE_TENSORS": rows[0]["reference_tensors"]}
 
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from forcefield.derivatives import evaluate
 from forcefield.graph import Graph, graph_from_atoms
-from forcefield.networks.density import LARGEST_BLOCK, DensityNetwork
+from forcefield.networks.density import BLOCK, LARGEST_BLOCK, DensityNetwork
 from forcefield.potential import Potential
 
 BASE = 4.357e6
@@ -28,8 +28,10 @@ PER_SLOT = 1916.0
 """Bytes for each place of the padded neighbour table: atoms times the most neighbours of one of them."""
 PER_ATOM = 74_170.0
 """Bytes for each atom."""
-PER_ATOM_OUTSIDE_BLOCK = 52_520.0
-"""Bytes for each atom, neighbours included, beyond those that the `density` network works on at once."""
+PER_SLOT_OUTSIDE_BLOCK = 422.0
+"""Bytes for each place of the table beyond those that the `density` network works on at once."""
+PER_ATOM_OUTSIDE_BLOCK = 15_300.0
+"""Bytes for each atom beyond those."""
 REFERENCE_TENSORS = 14_171_248.0
 """Bytes of the tensors that the shipped model holds at most for the reference crystal in float32."""
 
@@ -75,14 +77,15 @@ def estimate_bytes(size: Size, potential: Potential) -> int:
     return int(BASE + fitted * relative_tensors(potential))
 
 
-CONSTANTS = (PER_SLOT, PER_ATOM, PER_ATOM_OUTSIDE_BLOCK)
+CONSTANTS = (PER_SLOT, PER_ATOM, PER_SLOT_OUTSIDE_BLOCK, PER_ATOM_OUTSIDE_BLOCK)
 
 
-def counts(size: Size, network: torch.nn.Module) -> tuple[float, float, float]:
-    """What `CONSTANTS` multiply: places and atoms worked on at once, and atoms besides."""
-    slots = min(size.slots, LARGEST_BLOCK) if isinstance(network, DensityNetwork) else size.slots
+def counts(size: Size, network: torch.nn.Module) -> tuple[float, float, float, float]:
+    """What `CONSTANTS` multiply: places and atoms worked on at once, and places and atoms besides."""
+    in_blocks = isinstance(network, DensityNetwork) and size.slots > LARGEST_BLOCK
+    slots = BLOCK if in_blocks else size.slots
     atoms = slots / size.most if size.most else size.atoms
-    return slots, atoms, size.atoms - atoms
+    return slots, atoms, size.slots - slots, size.atoms - atoms
 
 
 _tensors: weakref.WeakKeyDictionary[Potential, tuple[torch.dtype, float]] = weakref.WeakKeyDictionary()
