@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from forcefield.lammps.atoms import RankAtoms, RankGraphs, read_atoms
 from forcefield.lammps.elements import check_masses, element_numbers, elements_of_masses
+from forcefield.lammps.ending import SECONDS_TO_READ, let_the_launcher_read
 from forcefield.lammps.evaluation import RankResult, evaluate_rank
 from forcefield.lammps.exchange import GhostExchange
 from forcefield.lammps.stopwatch import Stopwatch
@@ -154,13 +155,14 @@ def say(comm: Any, text: str) -> None:
 def abort(comm: Any, message: str) -> None:
     """Print one line and end all processes of the job.
 
-    What went wrong on every process is said by the first one: the others leave it a second.
+    What went wrong on every process is said by the first one: the others leave it the time to end the job.
     """
     from mpi4py import MPI
 
     if comm.rank > 0:
-        time.sleep(1.0)
+        time.sleep(2 * SECONDS_TO_READ)
 
     where = f"process {comm.rank} of {comm.size}: " if comm.size > 1 else ""
     print(f"forcefield: error: {where}{message}", file=sys.stderr, flush=True)
+    let_the_launcher_read()
     MPI.COMM_WORLD.Abort(1)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 from typing import Any
 
 LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "MPI_LOCALNRANKS")
 """Environment variables by which launchers tell the number of processes they started."""
 WORLD_OF_MPICH = 0x44000000
 """``MPI_COMM_WORLD`` in the binary interface that MPICH, Intel MPI, Cray MPICH and MVAPICH share."""
+SECONDS_TO_READ = 1.0
+"""What a launcher gets to pass on the last words of a process before the job is aborted."""
 
 
 def launched_processes() -> int:
@@ -38,11 +41,18 @@ def end_all_processes(message: str) -> None:
     """
     print(f"forcefield: error: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()
+    let_the_launcher_read()
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and mpi.Is_initialized():
         mpi.COMM_WORLD.Abort(1)
     _abort_in(_loaded_library())
     os._exit(1)  # not known to MPI, but launchers end the others when one leaves without a word
+
+
+def let_the_launcher_read() -> None:
+    """Wait a moment: launchers drop what they have not yet read from a process when the job is aborted (Hydra does)."""
+    if not is_alone():
+        time.sleep(SECONDS_TO_READ)
 
 
 def _loaded_library() -> Any:
