@@ -82,10 +82,10 @@ def print_json(content: Any) -> None:
 
 
 def format_number(value: float | None, digits: int, *, sign: bool = False) -> str:
-    """Write a number with a fixed number of decimals, or a dash for none."""
+    """Write a number with a fixed number of decimals and no negative zero, or a dash for none."""
     if value is None:
         return "-"
-    return f"{value:{'+' if sign else ''}.{digits}f}"
+    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"  # -0.0 becomes 0.0
 
 
 class ProgressLine:
