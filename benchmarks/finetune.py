@@ -22,6 +22,7 @@ from forcefield.cli.train import ProgressBar
 from forcefield.models import load_model
 from forcefield.train.breakdown import errors
 from forcefield.train.comparison import compare
+from forcefield.train.config import Phase
 from forcefield.train.evaluate import predict_data
 from forcefield.train.finetune import FinetuneResult, finetune
 from forcefield.train.finetune_options import FinetuneOptions
@@ -42,13 +43,22 @@ def main() -> None:
     parser.add_argument("--replay-share", type=float, default=0.3)
     parser.add_argument("--no-replay", action="store_true")
     parser.add_argument("--slots", type=int, default=4000)
+    parser.add_argument("--shared-rate", type=float, default=1.0, help="for what all elements share")
+    parser.add_argument("--freeze", nargs="*", default=[], metavar="PATTERN", help="parameters that stay as they are")
+    parser.add_argument("--energy-weight", type=float, default=10.0, help="of the loss; forces have 10")
+    parser.add_argument("--compile", action="store_true", help="let PyTorch compile the network")
     parser.add_argument("--base-validation", type=Path)
     parser.add_argument("--json", type=Path, help="write the results here too")
     choices = parser.parse_args()
     options = FinetuneOptions(
         **{"minutes": choices.minutes, "learning_rate": choices.learning_rate, "slots": choices.slots},
         **{"replay_share": choices.replay_share, "no_replay": choices.no_replay, "device": "cpu", "clock": "cpu"},
-        **{"base_validation": choices.base_validation, "labels": LABELS},
+        **{"base_validation": choices.base_validation, "labels": LABELS, "compile": choices.compile},
+        **{
+            "shared_rate": choices.shared_rate,
+            "freeze": tuple(choices.freeze),
+            "weights": Phase(energy=choices.energy_weight),
+        },
     )
     results = {}
     for element in choices.elements:

@@ -144,6 +144,7 @@ def watched(calculator: Any) -> Iterator[Stopwatch]:
     with (
         patch.object(calculator, "graph", watch.around("neighbour list", calculator.graph)),
         patch.object(potential, "forward", watch.around("forward", potential.forward)),
+        patch.object(potential, "describe", watch.around("forward", potential.describe)),
         patch.object(forcefield.derivatives, "edge_pull", watch.around("backward", pull)),
     ):
         yield watch

@@ -180,9 +180,8 @@ class GNNCalculator(Calculator):
         self._warn_of_overlaps(structure, graph)
         new = "numbers" in system_changes or self._neighbours.builds > builds
         looking = new and self._watches_domain and not self._domain_warned and self.has_confidence
-        descriptors = looking and self._compiled is None
         on_device = graph.to(self._device)
-        prediction = evaluate(self.model.potential, on_device, compiled=self._compiled, descriptors=descriptors)
+        prediction = evaluate(self.model.potential, on_device, compiled=self._compiled, descriptors=looking)
         energy = float(prediction.energy[0])
         if not np.isfinite(energy):
             raise ValueError(

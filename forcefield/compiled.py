@@ -1,8 +1,8 @@
-"""A potential through PyTorch's compiler: the network and its gradient as one compiled function.
+"""A potential through PyTorch's compiler: its energies and their gradient as one compiled function.
 
-The network and its derivative with respect to the edge vectors are recorded as one graph of elementary operations with
-symbolic sizes, which `torch.compile` turns into fused machine code; a training loss can still be differentiated with
-respect to the parameters. What surrounds the network (reference energies, saturation, repulsion) stays as it is.
+The potential and its derivative with respect to the edge vectors are recorded as one graph of elementary operations
+with symbolic sizes, which `torch.compile` turns into fused machine code; a training loss can still be differentiated
+with respect to the parameters.
 
 Compilation takes from half a minute to minutes and needs a C++ compiler (on a GPU: Triton), so it is an option. The
 first call is compared with the ordinary evaluation, and where anything fails or differs the ordinary one is used.
@@ -11,7 +11,7 @@ first call is compared with the ordinary evaluation, and where anything fails or
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class PreparedGraph:
 
 
 class CompiledPotential:
-    """Atomic energies and the pull on every edge; compiled at the first call.
+    """Atomic energies, the pull on every edge, and descriptors; compiled at the first call.
 
     Args:
         potential: the potential; its parameters are read at every call, so training may change them.
@@ -52,9 +52,10 @@ class CompiledPotential:
     def __init__(self, potential: Potential, *, training: bool = False) -> None:
         self.potential, self.training = potential, training
         self.failure: str | None = None
-        self._function: Callable[..., tuple[Tensor, Tensor]] | None = None
+        self._function: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None
+        self._parameters: dict[str, Tensor] = {}
 
-    def __call__(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Evaluate a batch.
 
         Args:
@@ -62,7 +63,8 @@ class CompiledPotential:
             vectors: (edges, 3) from centre to neighbour (Å), float64.
 
         Returns:
-            atomic energies (atoms,) in eV, and ``dE / d vector`` (edges, 3) in eV/Å.
+            atomic energies (atoms,) in eV, ``dE / d vector`` (edges, 3) in eV/Å, and descriptors (atoms, channels)
+            where the network has any.
 
         Warns:
             CompileWarning: once, where compilation failed or gave other numbers.
@@ -86,100 +88,99 @@ class CompiledPotential:
         )
         return self.ordinary(graph, vectors)
 
-    def ordinary(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def ordinary(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The same without compilation."""
         vectors = vectors.detach().requires_grad_()
-        energies = self.potential(graph, vectors)
-        return energies, edge_pull(energies, vectors, training=self.training)
+        descriptors, network = _run(self.potential.network, graph, vectors)
+        energies = self.potential.assemble(graph, vectors, network)
+        return energies, edge_pull(energies, vectors, training=self.training), descriptors
 
     def _fits(self, graph: Graph) -> bool:
         """Sizes of zero and one have special meanings to the compiler; such graphs cost nothing anyway."""
         return graph.n_local == graph.n_atoms > 1 and graph.n_edges > 2 * graph.n_atoms
 
-    def _difference(self, found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> str | None:
+    def _difference(self, found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> str | None:
         """What differs from the ordinary evaluation, the gradient of the parameters included when training."""
-        names = ["energies", "gradients"]
+        names = ["energies", "gradients", "descriptors"]
         if self.training:
             found, expected = (*found, self._parameter_gradient(found)), (*expected, self._parameter_gradient(expected))
             names.append("derivatives with respect to the parameters")
         for name, one, other in zip(names, found, expected, strict=True):
+            if one is None or other is None:
+                continue
             largest = float((one - other).detach().abs().max())
             allowed = TOLERANCE[self.potential.dtype] * max(1.0, float(other.detach().abs().max()))
             if not largest <= allowed:
                 return f"its {name} differ by {largest:.1e}, more than {allowed:.1e}"
         return None
 
-    def _parameter_gradient(self, result: tuple[Tensor, ...]) -> Tensor:
+    def _parameter_gradient(self, result: Sequence[Tensor | None]) -> Tensor:
         """Gradient of a loss on energies and pulls, as training takes it; the parameters' own is left alone."""
-        loss = result[0].square().mean() + result[1].square().mean()
+        energies, pull = result[:2]
+        assert energies is not None and pull is not None
+        loss = energies.square().mean() + pull.square().mean()
         parameters = [p for p in self.potential.parameters() if p.requires_grad]
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         return torch.cat([g.flatten() for g in gradients if g is not None])
 
-    def _evaluate(self, graph: Graph, vectors: Tensor, table: NeighbourTable) -> tuple[Tensor, Tensor]:
-        """Compiled network, then the rest of the potential.
-
-        With ``E = sum_i s_i(v) (b_i + c n_i(v)) + ...`` the pull is that of the network weighted by ``c s_i``, plus
-        that of everything else at fixed ``n_i``.
-        """
+    def _evaluate(self, graph: Graph, vectors: Tensor, table: NeighbourTable) -> tuple[Tensor, Tensor, Tensor | None]:
         assert self._function is not None
-        potential = self.potential
-        with torch.no_grad():
-            saturation = potential.saturation(graph, torch.linalg.vector_norm(vectors, dim=1))
-            weights = potential.scale * saturation
-        inputs = _inputs(graph, vectors, weights, table)
         with torch.set_grad_enabled(self.training):
-            network, pull = self._function(dict(potential.network.named_parameters()), *inputs)
-        free = vectors.detach().requires_grad_()
-        with torch.enable_grad():
-            energies = potential.assemble(graph, free, network)
-            if not potential.saturates and potential.repulsion is None:  # the network is all that depends on vectors
-                return energies, pull
-            rest = edge_pull(energies, free, training=self.training)
-        return energies, pull + rest
+            energies, pull, descriptors = self._function(self._parameters, *_inputs(graph, vectors, table))
+        return energies, pull, descriptors if descriptors.shape[1] else None
 
-    def _compile(self, device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
+    def _compile(self, device: torch.device) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        module = _NetworkAndPull(self.potential.network, training=self.training)
-        parameters = dict(self.potential.network.named_parameters())
+        module = _EnergiesAndPull(self.potential, training=self.training)
+        self._parameters = dict(self.potential.named_parameters())
 
-        def function(values: dict[str, Tensor], *inputs: Tensor) -> tuple[Tensor, Tensor]:
-            named = {f"network.{name}": value for name, value in values.items()}
+        def function(values: dict[str, Tensor], *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            named = {f"potential.{name}": value for name, value in values.items()}
             return torch.func.functional_call(module, named, inputs)
 
         with torch.enable_grad():
             recorded = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
-                parameters, *_example(device)
+                self._parameters, *_example(device)
             )
         return torch.compile(_without_detach(recorded), dynamic=True)
 
 
-class _NetworkAndPull(nn.Module):
-    """Tensors in, the network's output and its weighted gradient out."""
+def _run(network: nn.Module, graph: Any, vectors: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Descriptors where the network has any, and what it gives for the atoms."""
+    if hasattr(network, "features"):
+        return network.features(graph, vectors)  # type: ignore[operator]
+    return None, network(graph, vectors)
 
-    def __init__(self, network: nn.Module, *, training: bool) -> None:
+
+class _EnergiesAndPull(nn.Module):
+    """Tensors in; energies, their gradient, and descriptors (of no channel where there are none) out."""
+
+    def __init__(self, potential: Potential, *, training: bool) -> None:
         super().__init__()
-        self.network = network
+        self.potential = potential
         self.create_graph = training
 
     def forward(
         self,
         vectors: Tensor,
-        weights: Tensor,
         numbers: Tensor,
         edge_index: Tensor,
         slot: Tensor,
         edge: Tensor,
         neighbour: Tensor,
         slots: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         n_atoms = numbers.shape[0]
         table = NeighbourTable(slot, edge, neighbour, n_atoms, slots.shape[0])
-        free = vectors.detach().requires_grad_()
-        output = self.network(PreparedGraph(numbers, edge_index, n_atoms, table), free)
-        pull = edge_pull(output.double() * weights, free, training=self.create_graph)
-        return (output, pull) if self.create_graph else (output.detach(), pull)
+        graph, free = PreparedGraph(numbers, edge_index, n_atoms, table), vectors.detach().requires_grad_()
+        descriptors, network = _run(self.potential.network, graph, free)
+        energies = self.potential.assemble(graph, free, network, every_edge=True)  # type: ignore[arg-type]
+        pull = edge_pull(energies, free, training=self.create_graph)
+        if descriptors is None:
+            descriptors = vectors.new_empty(n_atoms, 0)
+        descriptors = descriptors.detach()
+        return (energies, pull, descriptors) if self.create_graph else (energies.detach(), pull, descriptors)
 
 
 def _without_detach(recorded: Any) -> Any:
@@ -198,11 +199,10 @@ def _example(device: torch.device) -> tuple[Tensor, ...]:
     places = torch.zeros(atoms * slots, dtype=torch.int64, device=device)
     table = NeighbourTable(index, places, places.clone(), atoms, slots)
     graph = PreparedGraph(places[:atoms].clone(), torch.stack([index, index]), atoms, table)
-    weights = torch.ones(atoms, dtype=torch.float64, device=device)
-    return _inputs(graph, torch.ones(edges, 3, dtype=torch.float64, device=device), weights, table)
+    return _inputs(graph, torch.ones(edges, 3, dtype=torch.float64, device=device), table)
 
 
-def _inputs(graph: Graph | PreparedGraph, vectors: Tensor, weights: Tensor, table: NeighbourTable) -> tuple[Any, ...]:
+def _inputs(graph: Graph | PreparedGraph, vectors: Tensor, table: NeighbourTable) -> tuple[Any, ...]:
     slots = vectors.new_empty(table.n_slots)  # its length tells the number of slots
     indices = (graph.numbers, graph.edge_index, table.slot, table.edge, table.neighbour)
-    return (vectors.detach(), weights, *indices, slots)
+    return (vectors.detach(), *indices, slots)

@@ -36,7 +36,8 @@ class Prediction:
     descriptors: Tensor | None = None
 
 
-EnergiesAndPull = Callable[[Graph, Tensor], tuple[Tensor, Tensor]]
+EnergiesAndPull = Callable[[Graph, Tensor], tuple[Tensor, Tensor, Tensor | None]]
+"""Graph and edge vectors to atomic energies (atoms,), `edge_pull` (edges, 3), and descriptors (atoms, channels)."""
 
 
 def evaluate(
@@ -54,15 +55,17 @@ def evaluate(
         graph: batch of structures without ghosts.
         training: keep the graph of the derivatives, so that a loss on them can be differentiated.
         descriptors: also return the per-atom descriptors.
-        compiled: `forcefield.compiled.CompiledPotential` of the same potential, used instead of it; it gives no
-            descriptors.
+        compiled: `forcefield.compiled.CompiledPotential` of the same potential, used instead of it.
     """
     vectors = graph.edge_vectors().detach().requires_grad_()
     features = None
-    if compiled is not None and not descriptors:
-        energies, pull = compiled(graph, vectors.detach())
+    if compiled is not None:
+        energies, pull, features = compiled(graph, vectors.detach())
+    elif descriptors:
+        features, energies = potential.describe(graph, vectors)
+        pull = edge_pull(energies, vectors, training=training)
     else:
-        features, energies = potential.describe(graph, vectors) if descriptors else (None, potential(graph, vectors))
+        energies = potential(graph, vectors)
         pull = edge_pull(energies, vectors, training=training)
     i, j = graph.edge_index
     forces = scatter_sum(pull, i, graph.n_atoms) - scatter_sum(pull, j, graph.n_atoms)
@@ -70,7 +73,7 @@ def evaluate(
     volume = torch.where(graph.volume > 0, graph.volume, torch.inf)  # no cell: zero stress, and a finite gradient of it
     stress = (strain_gradient + strain_gradient.transpose(1, 2)) / (2 * volume[:, None, None])
     energy = scatter_sum(energies, graph.batch, graph.n_structures)
-    prediction = Prediction(energy, energies, forces, stress, features)
+    prediction = Prediction(energy, energies, forces, stress, features if descriptors else None)
     return prediction if training else _detached(prediction)
 
 

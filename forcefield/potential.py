@@ -106,14 +106,16 @@ class Potential(nn.Module):
         contacts = scatter_sum(smooth_cutoff(distance, self.cutoff), graph.edge_index[0], graph.n_local)
         return -torch.expm1(-contacts)
 
-    def assemble(self, graph: Graph, vectors: Tensor, network: Tensor) -> Tensor:
-        """Atomic energies (n_local,) in eV from what the network gave (n_local,)."""
+    def assemble(self, graph: Graph, vectors: Tensor, network: Tensor, *, every_edge: bool = False) -> Tensor:
+        """Atomic energies (n_local,) in eV from what the network gave (n_local,); ``every_edge`` as of `Repulsion`."""
         distance = torch.linalg.vector_norm(vectors, dim=1)
         numbers = graph.numbers[: graph.n_local]
         bound = self.bound[numbers] + self.scale * network.double()
         energies = self.isolated[numbers] + self.saturation(graph, distance) * bound
         if self.repulsion is not None:
-            energies = energies + self.repulsion(graph.numbers, graph.edge_index, distance, graph.n_local)
+            energies = energies + self.repulsion(
+                graph.numbers, graph.edge_index, distance, graph.n_local, every_edge=every_edge
+            )
         return energies
 
 

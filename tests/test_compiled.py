@@ -112,9 +112,9 @@ def test_a_failing_compiler_warns_once_and_leaves_the_ordinary_result(monkeypatc
 @pytest.mark.parametrize("training", [False, True])
 def test_wrong_numbers_of_a_compiler_are_found(monkeypatch: pytest.MonkeyPatch, training: bool) -> None:
     def wrong(function: object, **_: object) -> object:
-        def other(*inputs: object) -> tuple[torch.Tensor, torch.Tensor]:
-            output, pull = function(*inputs)  # type: ignore[operator]
-            return output, 1.01 * pull
+        def other(*inputs: object) -> tuple[torch.Tensor, ...]:
+            output, pull, descriptors = function(*inputs)  # type: ignore[operator]
+            return output, 1.01 * pull, descriptors
 
         return other
 
@@ -127,9 +127,9 @@ def test_wrong_numbers_of_a_compiler_are_found(monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_lost_derivative_of_the_parameters_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def detached(function: object, **_: object) -> object:
-        def other(*inputs: object) -> tuple[torch.Tensor, torch.Tensor]:
-            output, pull = function(*inputs)  # type: ignore[operator]
-            return output, pull.detach()
+        def other(*inputs: object) -> tuple[torch.Tensor, ...]:
+            output, pull, descriptors = function(*inputs)  # type: ignore[operator]
+            return output, pull.detach(), descriptors
 
         return other
 

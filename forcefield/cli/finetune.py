@@ -41,6 +41,13 @@ class Settings:
     steps: Annotated[int | None, typer.Option(help="Length in steps, instead.")] = None
     minutes: Annotated[float | None, typer.Option(help="Length in minutes, instead.")] = None
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3
+    shared_rate: Annotated[
+        float,
+        typer.Option(
+            help="Share of the rate for parameters that all elements share. Below 1 only DATA's elements change "
+            "parameters of their own; at 0 nothing else changes, and little is forgotten."
+        ),
+    ] = 1.0
     freeze: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,6 +76,9 @@ class Settings:
     seed: Annotated[int, typer.Option(help="Another seed, other batches and other frames set aside.")] = 0
     slots: Annotated[int, typer.Option(help="Batch size: atoms times the most neighbours of one of them.")] = 6000
     device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda.")] = "auto"
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Let PyTorch compile the network: faster after a minute or two.")
+    ] = False
 
 
 @expand_groups

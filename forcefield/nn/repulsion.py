@@ -34,16 +34,37 @@ class Repulsion(nn.Module):
         super().__init__()
         self.register_buffer("radius", torch.tensor(covalent_radii, dtype=torch.float64), persistent=False)
 
-    def forward(self, numbers: Tensor, edge_index: Tensor, distance: Tensor, n_local: int) -> Tensor:
-        """Args: numbers (atoms,), edge_index (2, edges), distance (edges,) in Å. Returns: (n_local,) in eV."""
+    def forward(
+        self, numbers: Tensor, edge_index: Tensor, distance: Tensor, n_local: int, *, every_edge: bool = False
+    ) -> Tensor:
+        """Repulsion energies of the atoms.
+
+        Args:
+            numbers: (atoms,).
+            edge_index: (2, edges).
+            distance: (edges,) in Å.
+            n_local: number of centres.
+            every_edge: evaluate pairs beyond their cutoff too (they give zero), so that no size depends on distances;
+                what is compiled needs that, and otherwise it costs memory.
+
+        Returns:
+            (n_local,) in eV.
+        """
         i, j = edge_index
-        reach = self.radius[numbers[i]] + self.radius[numbers[j]]
-        close = torch.nonzero(distance.detach() < reach)[:, 0]
+        if every_edge:
+            return scatter_sum(self._pairs(numbers[i], numbers[j], distance), i, n_local)
+        close = torch.nonzero(distance.detach() < self._reach(numbers[i], numbers[j]))[:, 0]
         if close.shape[0] == 0:
             return distance.new_zeros(n_local)
-        r, reach = distance[close], reach[close]
-        z_i, z_j = numbers[i[close]].to(r.dtype), numbers[j[close]].to(r.dtype)
+        i, j = i[close], j[close]
+        return scatter_sum(self._pairs(numbers[i], numbers[j], distance[close]), i, n_local)
+
+    def _reach(self, one: Tensor, other: Tensor) -> Tensor:
+        return self.radius[one] + self.radius[other]
+
+    def _pairs(self, one: Tensor, other: Tensor, r: Tensor) -> Tensor:
+        """Half the energy of each pair (pairs,), from atomic numbers and distances (pairs,)."""
+        z_i, z_j = one.to(r.dtype), other.to(r.dtype)
         x = r * (z_i**0.23 + z_j**0.23) / (0.8854 * BOHR)
         screening = sum(a * torch.exp(-b * x) for a, b in zip(AMPLITUDES, EXPONENTS, strict=True))
-        energy = 0.5 * COULOMB * z_i * z_j / r * screening * smooth_cutoff(r, reach)
-        return scatter_sum(energy, i[close], n_local)
+        return 0.5 * COULOMB * z_i * z_j / r * screening * smooth_cutoff(r, self._reach(one, other))

@@ -145,6 +145,10 @@ class TrainConfig(_Strict):
     """muon for Muon on hidden matrices and Adam on the rest, adam, or adamw"""
     learning_rate: PositiveFloat = 3e-3
     """peak learning rate"""
+    shared_rate: float = Field(default=1.0, ge=0, le=1)
+    """share of the learning rate for parameters that all elements share; 0 trains those of single elements alone"""
+    trained_elements: tuple[str, ...] = ()
+    """symbols of the elements whose own parameters are trained, all others' staying as they are; all if none is given"""  # noqa: E501
     scale_by_inputs: bool = False
     """lower learning rates for matrices of more than 64 inputs, in proportion: keeps wide layers from running away"""
     weight_decay: Weight = 0.0

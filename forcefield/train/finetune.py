@@ -10,6 +10,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from ase.data import chemical_symbols
+
 from forcefield.data.store import FrameStore
 from forcefield.train.config import TrainConfig
 from forcefield.train.finetune_model import write_model
@@ -17,6 +19,7 @@ from forcefield.train.finetune_options import EPOCHS, FinetuneOptions
 from forcefield.train.finetune_prepare import (
     BASE_VALIDATION,
     BEST,
+    NEW,
     REPORT,
     START,
     STORES,
@@ -156,6 +159,8 @@ def run_config(prepared: Prepared) -> TrainConfig:
         freeze=options.freeze,
         optimizer="muon",
         learning_rate=options.learning_rate,
+        shared_rate=options.shared_rate,
+        trained_elements=_new_elements(prepared) if options.shared_rate < 1 else (),
         schedule="cosine",
         warmup_steps=20,
         weights=(options.weights,),
@@ -166,8 +171,14 @@ def run_config(prepared: Prepared) -> TrainConfig:
         seed=options.seed,
         device=options.device,
         clock=options.clock,
+        compile=options.compile,
         **pace,
     )
+
+
+def _new_elements(prepared: Prepared) -> tuple[str, ...]:
+    """Symbols of the elements of the new data."""
+    return tuple(chemical_symbols[z] for z in FrameStore(prepared.output / STORES / NEW).elements)
 
 
 def _steps(prepared: Prepared) -> int:

@@ -25,6 +25,8 @@ class FinetuneOptions:
         minutes: length in minutes of training, validations not counted.
         clock: what minutes are of: wall, or cpu for this process's own time, fair on a shared machine.
         learning_rate: peak learning rate.
+        shared_rate: share of the learning rate for parameters that all elements share. Below 1, only the new data's
+            elements change parameters of their own; at 0 nothing else changes, so that little is forgotten.
         freeze: parameters that stay as they are, as patterns of their names such as ``*.sender.*``.
         replay: frames on the base model's energy scale to replay; the sample shipped with it if not given.
         no_replay: train on new frames alone.
@@ -38,6 +40,8 @@ class FinetuneOptions:
         slots: batch size in padded edges.
         seed: of batches and of what is set aside.
         device: cpu, cuda, cuda:1, or auto.
+        compile: let PyTorch compile the network, checked against the ordinary evaluation: pays for itself in runs of
+            more than a few minutes.
         name: of the fine-tuned model.
         labels: where the new labels come from, for the card.
         read: which keys and units the files have.
@@ -50,6 +54,7 @@ class FinetuneOptions:
     minutes: float | None = None
     clock: Literal["wall", "cpu"] = "wall"
     learning_rate: float = 1e-3
+    shared_rate: float = 1.0
     freeze: tuple[str, ...] = ()
     replay: Path | None = None
     no_replay: bool = False
@@ -61,6 +66,7 @@ class FinetuneOptions:
     slots: int = 6000
     seed: int = 0
     device: str = "auto"
+    compile: bool = False
     name: str | None = None
     labels: str = "Not stated where the labels come from."
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -73,6 +79,8 @@ class FinetuneOptions:
         for name, value in {**given, "learning_rate": self.learning_rate, "slots": self.slots}.items():
             if not value > 0:
                 raise ValueError(f"{name} is {value}, but must be positive")
+        if not 0 <= self.shared_rate <= 1:
+            raise ValueError(f"shared_rate is {self.shared_rate}, but must be between 0 and 1")
         for name in ("validation_share", "replay_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be between 0 and 1")

@@ -68,6 +68,7 @@ class Run:
             config.learning_rate,
             config.weight_decay,
             scale_by_inputs=config.scale_by_inputs,
+            shared_rate=config.shared_rate,
         )
         self.ema = ExponentialMovingAverage(self.parameters, decay=config.ema_decay)
         self.step, self.epoch, self.position = 0, 0, 0

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from forcefield.train.element_tables import element_tables
+
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton-Schulz iteration (Jordan et al. 2024)."""
 
@@ -46,7 +48,12 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float = 3e-3, *, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 3e-3,
+        *,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
@@ -89,6 +96,10 @@ def rate_factor(name: str, parameter: Tensor) -> float:
     return min(1.0, FEW / parameter.shape[0]) if mixes else 1.0
 
 
+def _groups(members: dict[float, list[Tensor]]) -> list[dict[str, Any]]:
+    return [{"params": parameters, "factor": factor} for factor, parameters in members.items()]
+
+
 class Optimizers:
     """Several optimisers that step together.
 
@@ -98,6 +109,7 @@ class Optimizers:
         learning_rate: common learning rate.
         weight_decay: decoupled weight decay, of all parameters.
         scale_by_inputs: lower rates for matrices of many inputs, see `rate_factor`; those of Muon stay.
+        shared_rate: share of the learning rate for parameters that all elements share.
     """
 
     def __init__(
@@ -108,20 +120,25 @@ class Optimizers:
         weight_decay: float = 0.0,
         *,
         scale_by_inputs: bool = False,
+        shared_rate: float = 1.0,
     ) -> None:
-        named = [(key, p) for key, p in network.named_parameters() if p.requires_grad]
-        matrices = [p for key, p in named if name == "muon" and is_hidden_matrix(key, p)]
-        chosen = {id(p) for p in matrices}
-        groups: dict[float, list[Tensor]] = {}
-        for key, parameter in named:
-            if id(parameter) not in chosen:
-                groups.setdefault(rate_factor(key, parameter) if scale_by_inputs else 1.0, []).append(parameter)
-        rest = [{"params": members, "factor": factor} for factor, members in groups.items()]
+        adam: dict[float, list[Tensor]] = {}
+        muon: dict[float, list[Tensor]] = {}
+        own = element_tables(network)
+        for key, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            factor = 1.0 if key in own else shared_rate
+            if name == "muon" and is_hidden_matrix(key, parameter):
+                muon.setdefault(factor, []).append(parameter)
+            else:
+                inputs = rate_factor(key, parameter) if scale_by_inputs else 1.0
+                adam.setdefault(factor * inputs, []).append(parameter)
         self.parts: list[torch.optim.Optimizer] = []
-        if rest:
-            self.parts.append(torch.optim.AdamW(rest, learning_rate, weight_decay=weight_decay, fused=True))
-        if matrices:
-            self.parts.append(Muon(matrices, learning_rate, weight_decay=weight_decay))
+        if adam:
+            self.parts.append(torch.optim.AdamW(_groups(adam), learning_rate, weight_decay=weight_decay, fused=True))
+        if muon:
+            self.parts.append(Muon(_groups(muon), learning_rate, weight_decay=weight_decay))
 
     def set_learning_rate(self, rate: float) -> None:
         """Same rate for all."""

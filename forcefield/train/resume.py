@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from forcefield.train.loop import Run
 
 COUNTERS = ("step", "epoch", "position", "seconds", "atoms_seen", "skipped", "skipped_in_a_row", "stopped")
-FIXED = ("network", "hyperparameters", "optimizer", "freeze", "seed", "slots", "dtype")
+FIXED = (
+    "network",
+    "hyperparameters",
+    "optimizer",
+    "freeze",
+    "shared_rate",
+    "trained_elements",
+    "seed",
+    "slots",
+    "dtype",
+)
 REFERENCES = ("isolated", "bound", "scale")
 
 

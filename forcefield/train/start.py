@@ -20,6 +20,7 @@ from forcefield.networks import NETWORKS, build_network
 from forcefield.potential import Potential
 from forcefield.train.config import Energies, TrainConfig
 from forcefield.train.config_file import nearest
+from forcefield.train.element_tables import freeze_shared, train_rows_of
 from forcefield.train.precision import STORED, keep_products_exact
 
 
@@ -77,6 +78,10 @@ def build_potential(config: TrainConfig, store: FrameStore) -> Potential:
         _refer(config, potential, store)
     potential.requires_grad_(True)
     freeze(potential, config.freeze)
+    if config.shared_rate == 0:
+        freeze_shared(potential)
+    if config.trained_elements:
+        train_rows_of(potential, config.trained_elements)
     if config.dtype == "bf16":
         keep_products_exact(potential)
     return potential.with_dtype(STORED[config.dtype]).to(config.device).train()

@@ -22,6 +22,7 @@ from forcefield.models import Model, load_model
 from forcefield.train import finetune_prepare, loop
 from forcefield.train.checkpoint import CHECKPOINT, load_checkpoint
 from forcefield.train.config import TrainConfig
+from forcefield.train.element_tables import element_tables
 from forcefield.train.evaluate import predict_data
 from forcefield.train.finetune import FinetuneOptions, finetune
 from forcefield.train.finetune_data import divide, mixture
@@ -114,6 +115,31 @@ def as_predicted(model: Model, structures: Sequence[Atoms], folder: Path) -> lis
 def with_shift(frame: Frame, shifts: dict[int, float]) -> Frame:
     assert frame.energy is not None
     return replace(frame, energy=frame.energy + sum(shifts[int(z)] for z in frame.numbers))
+
+
+def test_at_shared_rate_zero_frames_without_the_new_elements_keep_their_forces(base, new_data, task, tmp_path):
+    options = replace(OPTIONS, shared_rate=0.0, no_replay=True)
+    result = finetune(base, [new_data], output=tmp_path / "run", options=options)
+    assert result.stages[2].new["all"]["forces_mae"] < 0.9 * result.stages[1].new["all"]["forces_mae"]
+    before, after = load_model(base).potential, load_model(result.folder).potential
+    aluminium = bulk("Al", cubic=True)
+    aluminium.rattle(0.1, seed=0)
+    frames = [as_predicted(load_model(folder), [aluminium], tmp_path / name)[0] for folder, name in
+              ((base, "before"), (result.folder, "after"))]  # fmt: skip
+    np.testing.assert_array_equal(frames[0].forces, frames[1].forces)
+    copper = list(before.elements).index(29)
+    for name, weights in before.named_parameters():
+        moved = (after.get_parameter(name) - weights).detach().abs()
+        rows = (
+            moved[[k for k in range(len(before.elements)) if k != copper]] if name in element_tables(before) else moved
+        )
+        assert not rows.any()
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
+def test_a_shared_rate_outside_zero_to_one_is_refused(rate):
+    with pytest.raises(ValueError, match="shared_rate"):
+        replace(OPTIONS, shared_rate=rate)
 
 
 def test_refit_recovers_a_known_shift(base, bare_crystals, tmp_path):
