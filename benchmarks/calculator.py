@@ -40,7 +40,7 @@ from measurements import (
     structure,
 )
 from peer_environment import PEERS, environments_folder
-from peers import PeerRow, compare, start_workers
+from peers import COMPILED, OURS, PeerRow, compare, start_workers
 
 SCRIPT = Path(__file__).resolve()
 VERSIONS = ("torch", "numpy", "ase", "matscipy", "e3nn")
@@ -91,12 +91,13 @@ def make_calculator(options: argparse.Namespace, *, device: str = "cpu", compile
     return GNNCalculator(options.model, device=device, compile=compiled)
 
 
-def statements(options: argparse.Namespace) -> str:
+def statements(options: argparse.Namespace, *, compiled: bool = False) -> str:
     """Python that makes our calculator in another process."""
     if options.calculator:
         module, _, name = options.calculator.partition(":")
         return f"from {module} import {name}; calculator = {name}()"
-    return f"from forcefield import GNNCalculator; calculator = GNNCalculator({options.model!r}, device='cpu')"
+    made = f"GNNCalculator({options.model!r}, device='cpu', compile={compiled})"
+    return f"from forcefield import GNNCalculator; calculator = {made}"
 
 
 def describe_machine(options: argparse.Namespace) -> dict[str, str]:
@@ -177,7 +178,10 @@ def measure_peers(options: argparse.Namespace) -> tuple[list[PeerRow], dict[str,
     """Our calculator and the peers on 64, 216 and 512 atoms; and which peers are missing, and why."""
     sizes = [64, 216] if options.quick else [64, 216, 512]
     frames = {f"NaCl {size}": rattled(rock_salt(size), options.repeats + 1) for size in sizes}
-    workers, left_out = start_workers(options.peers, options.environments, statements(options))
+    ours = {OURS: statements(options)}
+    if options.compile:
+        ours[COMPILED] = statements(options, compiled=True)
+    workers, left_out = start_workers(options.peers, options.environments, ours)
     try:
         return compare(workers, frames, left_out), left_out
     finally:
@@ -190,7 +194,9 @@ def peer_report(rows: list[PeerRow], left_out: dict[str, str]) -> list[str]:
     lines = ["| calculator | structure | ms/call | atoms/s | atoms/s (CPU time) | ours is faster by |"]
     lines.append("|---|---|---:|---:|---:|---:|")
     for row in rows:
-        ours = "-" if row.name == "forcefield" else f"{row.ratio:.1f} times"
+        ours = "-" if row.name in (OURS, COMPILED) else f"{row.ratio:.1f} times"
+        if row.name not in (OURS, COMPILED) and row.compiled_ratio is not None:
+            ours += f", compiled {row.compiled_ratio:.1f}"
         speeds = f"{row.atoms / row.wall:,.0f} | {row.atoms / row.cpu:,.0f}"
         lines.append(f"| {row.name} | {row.structure} | {1000 * row.wall:.0f} | {speeds} | {ours} |")
     return lines + [""] * bool(left_out) + [f"Left out: {name}: {reason}" for name, reason in left_out.items()]

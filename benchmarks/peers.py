@@ -17,6 +17,7 @@ from typing import Any
 import ase
 from peer_environment import PEERS, interpreter
 
+OURS, COMPILED = "forcefield", "forcefield, compiled"
 WORKER = Path(__file__).with_name("peer_worker.py")
 START_LIMIT = 300.0  # s until a calculator must be ready; a download that hangs ends here
 CALL_LIMIT = 600.0  # s for one structure
@@ -37,6 +38,7 @@ class PeerRow:
         wall: time of a call (s).
         cpu: CPU time of a call (s).
         ratio: how many times faster ours is, by CPU time.
+        compiled_ratio: the same for ours compiled, where that was timed.
     """
 
     name: str
@@ -45,6 +47,7 @@ class PeerRow:
     wall: float
     cpu: float
     ratio: float
+    compiled_ratio: float | None = None
 
 
 class Worker:
@@ -116,19 +119,21 @@ class Worker:
         self._process.wait()
 
 
-def start_workers(names: list[str], environments: Path, statements: str) -> tuple[dict[str, Worker], dict[str, str]]:
+def start_workers(
+    names: list[str], environments: Path, statements: dict[str, str]
+) -> tuple[dict[str, Worker], dict[str, str]]:
     """Start our calculator and the peers.
 
     Args:
         names: peers wanted.
         environments: folder of their environments.
-        statements: Python that makes our calculator.
+        statements: Python that makes our calculator, by `OURS` and, if wanted, `COMPILED`.
 
     Returns:
-        workers by name, ours first under "forcefield"; and why each of the others was left out.
+        workers by name, ours first; and why each of the others was left out.
     """
     own_path = os.pathsep.join(path for path in sys.path[1:] if path)
-    workers = {"forcefield": Worker("forcefield", Path(sys.executable), statements, path=own_path)}
+    workers = {name: Worker(name, Path(sys.executable), code, path=own_path) for name, code in statements.items()}
     left_out = {}
     for name in names:
         python = interpreter(name, environments)
@@ -161,7 +166,7 @@ def compare(workers: dict[str, Worker], frames: dict[str, list[ase.Atoms]], left
                 try:
                     times[name].append(workers[name].time(atoms))
                 except PeerError as error:
-                    if name == "forcefield":
+                    if name == OURS:
                         raise
                     left_out[name] = f"{structure}: {error}"
                     workers.pop(name).close()
@@ -171,5 +176,7 @@ def compare(workers: dict[str, Worker], frames: dict[str, list[ase.Atoms]], left
             if name in workers
         }
         for name, (wall, cpu) in medians.items():
-            rows.append(PeerRow(name, structure, len(repeats[0]), wall, cpu, cpu / medians["forcefield"][1]))
+            ours, compiled = (medians[kind][1] if kind in medians else None for kind in (OURS, COMPILED))
+            ratios = (cpu / ours, None if compiled is None else cpu / compiled)
+            rows.append(PeerRow(name, structure, len(repeats[0]), wall, cpu, *ratios))
     return rows

@@ -103,8 +103,8 @@ def speed() -> str:
         rate = call["atoms"] / call["cpu"]
         name = call["structure"] + (", compiled" if "compiled" in call["device"] else "")
         lines.append(f"| {name} | {1000 * call['cpu']:.1f} | {rate:,.0f} | {memory} |")
-    peers = [peer for peer in figures["peers"] if peer["ratio"] != 1.0]
-    lines += ["", *[f"- {peer['ratio']:.1f} times as fast as {peer['name']} ({peer['structure']})" for peer in peers]]
+    peers = [peer for peer in figures["peers"] if not peer["name"].startswith("forcefield")]
+    lines += ["", *map(_ratio_line, peers)]
     fresh, dynamics = figures["fresh process"], figures["dynamics"]
     lines += [
         f"- a fresh process: {fresh['whole process']:.1f} s from start to the first result",
@@ -112,6 +112,12 @@ def speed() -> str:
         f"neighbour list {100 * dynamics['list_share']:.1f} %",
     ]
     return "\n".join(lines)
+
+
+def _ratio_line(peer: dict[str, Any]) -> str:
+    compiled = peer.get("compiled_ratio")
+    more = "" if compiled is None else f"; compiled {compiled:.1f} times"
+    return f"- {peer['ratio']:.1f} times as fast as {peer['name']} ({peer['structure']}{more})"
 
 
 if __name__ == "__main__":
