@@ -48,8 +48,8 @@ ABOUT = About(
         "equilibrium, rattled, strained, compressed and expanded, hot, slabs, vacancies and short relaxation paths; "
         "and, labelled by the same teacher, 21,116 dimers, G2 molecules and pieces of crystals in vacuum (dimers with "
         "forces only) and 12,482 more slabs and vacancies of 6,788 of the crystals. Each was seen about nine "
-        "times. The learning rate fell to nothing three times: at the end of the first 184 minutes and again, from about "
-        "2.5e-3 each time, 68 minutes later and 90 minutes after that"
+        "times. The learning rate fell to nothing three times: at the end of the first 184 minutes and again, from "
+        "about 2.5e-3 each time, 68 minutes later and 90 minutes after that"
     ),
     validation=(
         "6,495 frames (71,145 atoms) of 958 materials that do not occur in training. They were looked at during the "
