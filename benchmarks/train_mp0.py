@@ -62,7 +62,7 @@ ABOUT = About(
         "out too large along weakly bound directions), no magnetism or charge states as input.",
         "Dimers, molecules and clusters in vacuum are a small part of the training data and in no validation set; "
         "free atoms are exact by construction, bond energies are rough.",
-        "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.19 J/m², "
+        "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.24 J/m², "
         "PBE about 1.3), and vacancies of oxides can have negative formation energies.",
         "Two layers of messages: interactions end at 10 Å, no long-range electrostatics.",
         "The expected errors of `get_confidence` are for forces, and too small far outside the training data.",
