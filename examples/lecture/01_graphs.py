@@ -52,7 +52,7 @@ ethanol = molecule("CH3CH2OH")
 bonds = build_neighbor_list(ethanol, natural_cutoffs(ethanol), self_interaction=False).get_connectivity_matrix()
 bonds = bonds.toarray() + bonds.toarray().T
 
-figure, axes = plt.subplots(1, 3, figsize=(9, 3.4))
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.6), layout="constrained")
 for axis, matrix, title in zip(axes, (image, sentence, bonds), ("5 x 5 pixels", "a sentence", "ethanol"), strict=True):
     axis.imshow(matrix > 0, cmap="Greys")
     axis.set_title(title)
@@ -60,8 +60,7 @@ for axis, matrix, title in zip(axes, (image, sentence, bonds), ("5 x 5 pixels", 
     axis.set_yticks([])
 axes[1].set_xticks(range(len(words)), words, rotation=40)
 axes[2].set_xticks(range(len(ethanol)), list(ethanol.symbols))
-figure.tight_layout()
-figure.savefig(PICTURES / "adjacency.png", dpi=90)
+figure.savefig(PICTURES / "adjacency.png", dpi=90, bbox_inches="tight")
 
 # %% [markdown]
 # ## A crystal under periodic boundaries

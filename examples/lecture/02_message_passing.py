@@ -76,10 +76,9 @@ for depth in depths:
     (slope,) = torch.autograd.grad(energy, moves)
     reach.append(slope.norm(dim=1).numpy() > 0)
     print(f"{depth} layers: the energy depends on {int(reach[-1].sum())} atoms")
-figure, axis = plt.subplots(figsize=(6, 2.2))
+figure, axis = plt.subplots(figsize=(6, 2.2), layout="constrained")
 axis.imshow(np.array(reach), cmap="Blues", aspect="auto")
-axis.set(xlabel="atom of the chain", yticks=range(4), yticklabels=depths, ylabel="layers")
-figure.tight_layout()
+axis.set(xlabel="atom of the chain", xticks=range(0, 21, 5), yticks=range(4), yticklabels=depths, ylabel="layers")
 figure.savefig(PICTURES / "receptive_field.png", dpi=90)
 assert [int(row.sum()) for row in reach] == [2 * depth + 1 for depth in depths]
 
@@ -135,15 +134,14 @@ def spread(depth, residual, scale):
 depths = list(range(1, 17))
 kinds = {"without residuals": (False, 1.0), "with residuals": (True, 1.0), "with residuals, small layers": (True, 0.3)}
 spreads = {name: np.array([spread(depth, *kind) for depth in depths]) for name, kind in kinds.items()}
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 for name, values in spreads.items():
     for axis, column in zip(axes, values.T, strict=True):
         axis.semilogy(depths, column, "o-", ms=3, label=name)
     print(f"{name:30s} 16 layers: variance {values[-1, 0]:.1e}, share {values[-1, 1]:.1e}")
-axes[0].set(xlabel="layers", ylabel="variance over the atoms")
-axes[1].set(xlabel="layers", ylabel="variance / mean square")
+axes[0].set(xlabel="layers", xticks=range(2, 17, 2), ylabel="variance over the atoms")
+axes[1].set(xlabel="layers", xticks=range(2, 17, 2), ylabel="variance / mean square")
 axes[1].legend(fontsize=8)
-figure.tight_layout()
 figure.savefig(PICTURES / "over_smoothing.png", dpi=90)
 share = {name: values[-1, 1] / values[0, 1] for name, values in spreads.items()}
 assert share["without residuals"] < 0.01 and share["with residuals, small layers"] > 0.5

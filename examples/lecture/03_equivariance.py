@@ -134,14 +134,13 @@ for name in ("list reader", *networks):
     print(f"{name:12s} error {errors[name][0]:.3f} as trained, {errors[name][1]:.3f} turned (forces have spread 1)")
 
 # %%
-figure, axis = plt.subplots(figsize=(5.5, 3.2))
+figure, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
 places = np.arange(len(errors))
 axis.bar(places - 0.2, [pair[0] for pair in errors.values()], 0.4, label="orientation of the training")
 axis.bar(places + 0.2, [pair[1] for pair in errors.values()], 0.4, label="turned")
 axis.set_xticks(places, list(errors))
-axis.set_ylabel("mean error of a force / spread of its components")
+axis.set_ylabel("mean error / spread of the components")
 axis.legend()
-figure.tight_layout()
 figure.savefig(PICTURES / "equivariance.png", dpi=90)
 assert errors["list reader"][1] > 2 * errors["list reader"][0]
 assert all(abs(a - b) < 1e-9 for a, b in (errors["schnet"], errors["painn"]))

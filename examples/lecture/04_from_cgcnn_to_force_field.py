@@ -144,7 +144,7 @@ assert errors["gcn"] > 1.5 * max(errors["schnet"], errors["painn"])
 # differs is how much of the geometry the features tell apart. (Benchmarks of all rungs: `docs/ladder.md`.)
 
 # %%
-figure, panels = plt.subplots(1, 3, figsize=(11, 3.3))
+figure, panels = plt.subplots(1, 3, figsize=(11, 3.3), layout="constrained")
 panels[0].plot([-4.5, 1], [-4.5, 1], color="0.7")
 panels[0].plot(wanted, guess, "o", ms=3)
 panels[0].set(xlabel="formation energy, PBE (eV/atom)", ylabel="CGCNN (eV/atom)")
@@ -154,7 +154,6 @@ panels[1].set(xlabel="lattice constant of NaCl (Å)", ylabel="energy above the l
 panels[1].legend(fontsize=8)
 panels[2].bar(list(errors), [1000 * value for value in errors.values()])
 panels[2].set(ylabel="error of a force component (meV/Å)")
-figure.tight_layout()
 figure.savefig(PICTURES / "from_cgcnn.png", dpi=90)
 
 # %% [markdown]

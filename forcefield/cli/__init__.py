@@ -24,11 +24,12 @@ from forcefield.cli.finetune import finetune
 from forcefield.cli.importing import import_weights
 from forcefield.cli.md import md
 from forcefield.cli.models import models
-from forcefield.cli.neb import neb, saddle
+from forcefield.cli.neb import neb
 from forcefield.cli.phonons import phonons
 from forcefield.cli.predict import predict
 from forcefield.cli.recipe import run
 from forcefield.cli.relax import relax
+from forcefield.cli.saddle import saddle
 from forcefield.cli.screen import screen
 from forcefield.cli.selftest import selftest
 from forcefield.cli.surfaces import adsorption, surfaces

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forcefield.cli.folder import RESULT
-from forcefield.cli.html_report import Section, report_failures
-from forcefield.cli.options import AsJson, Debug, OutputDir, Plots
-from forcefield.cli.report import format_number, one_line_errors, print_json, print_summary, print_table
-from forcefield.cli.structures import refuse_plots_without_matplotlib
+from forcefield.cli.batch import Failed, work_through_items
+from forcefield.cli.options import AsJson, Debug, OutputDir, Plots, Resume
+from forcefield.cli.report import ProgressLine, format_number, one_line_errors
+from forcefield.cli.structures import Command, Runner, Task, refuse_plots_without_matplotlib
 
 if TYPE_CHECKING:
     from forcefield.workflows.trajectory_analysis import TrajectoryResult
 
 COLUMNS = ("frames", "interval\nfs", "nearest peak\nÅ", "diffusion\n1e-5 cm²/s", "mean frequency\nTHz")
 THERMO = "thermo.csv"  # the log that `forcefield md` puts beside a trajectory
+
+
+@dataclass(frozen=True)
+class TrajectoryFile:
+    """One trajectory, read where it is analysed; the other attributes are those of a `Frame`."""
+
+    path: Path
+    number: int = 0
+    siblings: int = 1
+
+    @property
+    def label(self) -> str:
+        """Name it for people."""
+        return str(self.path)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Say where it came from, for a record."""
+        return {"source": str(self.path)}
+
+    @property
+    def log(self) -> Path | None:
+        """The log of `forcefield md` beside it, if there is one."""
+        path = self.path.with_name(THERMO)
+        return path if path.is_file() else None
+
+    def identity(self) -> dict[str, Any]:
+        """Tell it and its log from others, for `--resume`, by their contents."""
+        hashes = {"trajectory": _hash(self.path)}
+        return hashes if self.log is None else {**hashes, "log": _hash(self.log)}
 
 
 def analyse(
@@ -33,6 +64,8 @@ def analyse(
     bins: Annotated[int, typer.Option(help="Number of distances.")] = 200,
     blocks: Annotated[int, typer.Option(help="Pieces that the error of diffusion comes from, 2 to 10.")] = 5,
     output_dir: OutputDir = None,
+    resume: Resume = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the trajectories.")] = 1,
     plots: Plots = True,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -41,7 +74,8 @@ def analyse(
 
     Each trajectory gets a folder, OUTPUT/NAME, with result.json, distances.png, displacements.png, vibrations.png
     (where it holds velocities) and, with the log of `forcefield md` beside it, thermo.png and averages with errors;
-    OUTPUT/report.html shows all of them. The status is 0 where all went well, 1 where one failed and 2 for wrong usage.
+    OUTPUT/report.html shows all of them. The status is 0 where all went well, 1 where one failed, 2 for wrong usage and
+    130 after Ctrl-C; --resume then leaves out what is done, unless trajectory, log or options have changed.
     """
     root = output_dir or Path("analyse")
     with one_line_errors(debug=debug):
@@ -52,65 +86,68 @@ def analyse(
         refuse_plots_without_matplotlib(plots)
         prepare_folder(root)
     options = {"interval": interval, "cutoff": cutoff, "bins": bins, "blocks": blocks}
-    rows, sections, failures = [], [], []
-    for path, name in zip(trajectories, _names(trajectories), strict=True):
-        try:
-            record = _analyse(path, root / name, skip, options, plots=plots)
-        except (ValueError, OSError) as error:
-            if debug:
-                raise
-            from forcefield.cli.io import describe_error
+    command = Command("analyse", COLUMNS, _row, _compute, {**options, "skip": skip}, plots=plots, subject="trajectory")
+    files = list(dict.fromkeys(trajectories))
+    runner = Runner(command, root, _Names(files), resume, "none")
 
-            failures.append(f"{path}: {describe_error(error)}")
-            record = {"source": str(path), "ok": False, "verdict": "failed", "error": describe_error(error)}
-            sections.append(Section(str(path), record, None))
-            rows.append([str(path), "failed", *["-"] * len(COLUMNS)])
-        else:
-            sections.append(Section(str(path), record, root / name))
-            rows.append([str(path), record["verdict"], *_row(record)])
-    summary = f"{len(rows) - len(failures)} of {len(rows)} without objection; results are in {root}"
-    columns = ("trajectory", "verdict", *COLUMNS)
-    failures += report_failures(root, "forcefield analyse", (columns, rows), sections, "none")
-    if as_json:
-        print_json([section.record for section in sections])
+    def items(progress: ProgressLine, failed: Failed) -> Iterator[TrajectoryFile]:
+        for path in files:
+            if path.is_file():
+                yield TrajectoryFile(path)
+            else:
+                failed(str(path), ValueError("no such file."))
+
+    if workers == 1:
+        runner.interrupted = work_through_items(
+            items,
+            len(files),
+            process=lambda item, progress: runner.process(item, progress, None, {}),
+            refuse=runner.refuse,
+            debug=debug,
+        )
     else:
-        print_table(columns, rows, numeric=COLUMNS)
-        print_summary(summary, failures)
-    if failures:
-        raise typer.Exit(1)
+        from forcefield.cli.processes import share_out
+
+        runner.interrupted = share_out(items, len(files), runner, None, workers=workers, debug=debug)
+    runner.show(as_json=as_json).end()
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Name the folders of the results by file, or by the folder of a trajectory that `forcefield md` wrote."""
-    from forcefield.cli.io import OutputNames
+class _Names:
+    """Names the folders of the results by file, or by the folder of a trajectory that `forcefield md` wrote."""
 
-    shown = [path.resolve().parent if path.stem == "trajectory" else path for path in paths]
-    names = OutputNames(shown)
-    return [names.name(path) for path in shown]
+    def __init__(self, paths: Sequence[Path]) -> None:
+        from forcefield.cli.io import OutputNames
+
+        self._shown = {path: path.resolve().parent if path.stem == "trajectory" else path for path in paths}
+        self._names = OutputNames(list(self._shown.values()))
+
+    def name(self, path: Path, number: int | None = None) -> str:
+        """Give a name that was not given before."""
+        return self._names.name(self._shown[path], number)
 
 
-def _analyse(path: Path, folder: Path, skip: int, options: dict[str, Any], *, plots: bool) -> dict[str, Any]:
-    from forcefield.cli.io import prepare_folder
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _compute(task: Task) -> Mapping[str, Any]:
     from forcefield.workflows.molecular_dynamics_files import read_thermo, read_trajectory
     from forcefield.workflows.molecular_dynamics_result import average_columns
-    from forcefield.workflows.outcome import plain, write_result
     from forcefield.workflows.trajectory_analysis import analyse_trajectory
 
-    if not path.is_file():
-        raise ValueError("no such file.")
-    result = analyse_trajectory(read_trajectory(path)[skip:], **options)
-    prepare_folder(folder)
-    log = path.with_name(THERMO)
-    thermo = read_thermo(log) if log.exists() else None
+    trajectory: TrajectoryFile = task.frame
+    options = dict(task.inputs)
+    skip = options.pop("skip")
+    result = analyse_trajectory(read_trajectory(trajectory.path)[skip:], **options)
+    thermo = None if trajectory.log is None else read_thermo(trajectory.log)
+    if task.plots:
+        _draw(result, thermo, task.folder.path)
     averages = average_columns(thermo) if thermo is not None else {}
-    if plots:
-        _draw(result, thermo, folder)
-    files = sorted(path.name for path in folder.glob("*.png")) if plots else []
-    record = {"source": str(path), **result.to_dict(), "averages": averages, "skip": skip, "options": options}
-    record["files"] = files
-    content: dict[str, Any] = plain(record)
-    write_result(folder / RESULT, content)
-    return content
+    return {**result.to_dict(), "averages": averages, "skip": skip, "options": options}
 
 
 def _draw(result: TrajectoryResult, thermo: dict[str, Any] | None, folder: Path) -> None:
@@ -124,7 +161,7 @@ def _draw(result: TrajectoryResult, thermo: dict[str, Any] | None, folder: Path)
         plots.plot_thermo(thermo, folder / "thermo.png")
 
 
-def _row(record: dict[str, Any]) -> list[str]:
+def _row(record: Mapping[str, Any]) -> list[str]:
     overall = record["distributions"][0]
     peak = overall["distances"][max(range(len(overall["density"])), key=overall["density"].__getitem__)]
     diffusion, spectrum = record["diffusion"].get("all"), record["spectrum"]

@@ -6,12 +6,25 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from forcefield.cli.report import ProgressLine
 
 if TYPE_CHECKING:
     from forcefield.cli.io import Frame
+
+
+class Item(Protocol):
+    """What a command works on: a structure of a file (`Frame`), or a whole file."""
+
+    @property
+    def label(self) -> str:
+        """Name it for people."""
+
+
+Failed = Callable[[str, Exception], None]
+Items = Callable[[ProgressLine, Failed], Iterator[Any]]
+"""Gives the items one by one, and tells of those that cannot be had."""
 
 
 def work_through(
@@ -34,15 +47,28 @@ def work_through(
     Returns:
         Whether Ctrl-C ended it early.
     """
-    with ProgressLine(len(set(files))) as progress:
+    frames = frames_of(files, index)
+    return work_through_items(frames, len(set(files)), process=process, refuse=refuse, debug=debug)
+
+
+def work_through_items(
+    items: Items,
+    count: int,
+    *,
+    process: Callable[[Any, ProgressLine], str],
+    refuse: Callable[[str, str], None],
+    debug: bool,
+) -> bool:
+    """As `work_through`, for items of any kind; ``count`` of them are expected."""
+    with ProgressLine(count) as progress:
         failed = failure_handler(progress, refuse, debug=debug)
         try:
-            for frame in each_frame(files, index, progress, failed):
+            for item in items(progress, failed):
                 try:
                     with overlaps_known():
-                        line = process(frame, progress)
+                        line = process(item, progress)
                 except Exception as error:  # whatever a calculator or a file system raises belongs to this structure
-                    failed(frame.label, error)
+                    failed(item.label, error)
                 else:
                     progress.done(line)
         except KeyboardInterrupt:
@@ -50,7 +76,9 @@ def work_through(
     return False
 
 
-Failed = Callable[[str, Exception], None]
+def frames_of(files: Sequence[Path], index: str) -> Items:
+    """Give the items of files: every frame that can be computed."""
+    return lambda progress, failed: each_frame(files, index, progress, failed)
 
 
 def failure_handler(progress: ProgressLine, refuse: Callable[[str, str], None], *, debug: bool) -> Failed:

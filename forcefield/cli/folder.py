@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,32 @@ def open_folder(path: Path, identity: Mapping[str, Any], *, resume: bool) -> Str
     return StructureFolder(path, identity, resume and same)
 
 
+def reopen_shorter_runs(
+    root: Path, command: str, options: Mapping[str, Any], goes_on: Callable[[Mapping[str, Any]], bool]
+) -> None:
+    """Let runs of fewer steps, finished or interrupted, count as unfinished ones, so that `--resume` makes them longer.
+
+    Args:
+        root: output folder of the command.
+        command: its name.
+        options: of the new run; a run that differs in more than "steps" stays as it is.
+        goes_on: tells from the record of a finished run whether more steps make sense.
+    """
+    from forcefield.workflows.outcome import write_result
+
+    for path in (*root.glob(f"*/{RESULT}"), *root.glob(f"*/{STATE}")):
+        record = read_json(path) or {}
+        finished = path.name == RESULT
+        identity = (record.get("identity") or {}) if finished else record
+        before = identity.get("options") or {}
+        if identity.get("command") != command or {**before, "steps": options["steps"]} != options:
+            continue
+        if before["steps"] < options["steps"] and (not finished or goes_on(record)):
+            write_result(path.with_name(STATE), {**identity, "options": dict(options)})
+            if finished:
+                path.unlink()
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None where there is none or it is damaged."""
     try:
@@ -83,12 +109,14 @@ def open_store(folder: StructureFolder) -> ForceStore:
 
 
 def structure_hash(atoms: Any) -> str:
-    """Hash numbers, positions, cell, periodicity and masses of a structure."""
+    """Hash numbers, positions, cell, periodicity, masses and constraints of a structure."""
     import numpy as np
 
     digest = hashlib.sha256()
     for part in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_masses()):
         digest.update(np.ascontiguousarray(part).tobytes())
+    if atoms.constraints:
+        digest.update(repr([constraint.todict() for constraint in atoms.constraints]).encode())
     return digest.hexdigest()[:16]
 
 

@@ -44,6 +44,17 @@ class Frame:
         """Name it for people: the file, and the frame where there are several."""
         return str(self.path) if self.siblings == 1 else f"{self.path} #{self.number}"
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Say where it came from, for a record."""
+        return {"source": str(self.path), "frame": self.number}
+
+    def identity(self) -> dict[str, Any]:
+        """Tell it from others, for `--resume`."""
+        from forcefield.cli.folder import structure_hash
+
+        return {"structure": structure_hash(self.atoms)}
+
 
 def read_frames(path: Path, index: str = ":") -> list[Frame]:
     """Read structures from a file.
@@ -298,10 +309,12 @@ def write_structure(atoms: Atoms, folder: Path, name: str, source: Path) -> list
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that people can read; numbers that are not finite are refused.
+    """Write JSON that people can read, whole or not at all; numbers that are not finite are refused.
 
     Raises:
         OSError: if the file cannot be written.
         ValueError: for a number that JSON does not know.
     """
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    from forcefield.workflows.outcome import write_whole
+
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forcefield.cli.folder import RESULT, STATE
+from forcefield.cli.folder import reopen_shorter_runs
 from forcefield.cli.groups import expand_groups
 from forcefield.cli.options import CalculatorChoice, Files, FolderOptions, Plots
 from forcefield.cli.report import format_number, one_line_errors
@@ -76,7 +75,8 @@ def md(
         options = MDOptions(**given)
         settings = options.to_dict()
         if folder.resume and not options.ramped:
-            _reopen_shorter_runs(folder.output_dir or Path("md"), {**settings, "plots": plots})
+            wanted = {**settings, "plots": plots}
+            reopen_shorter_runs(folder.output_dir or Path("md"), "md", wanted, lambda record: bool(record["ok"]))
     run_over_structures(Command("md", COLUMNS, _row, _compute, settings, plots=plots), files, choice, folder)
 
 
@@ -96,21 +96,6 @@ def _compute(task: Task) -> Mapping[str, Any]:
     task.note([result.reason] if result.reason else [])
     _write_files(result, folder.path, plots=task.plots)
     return result.to_dict()
-
-
-def _reopen_shorter_runs(root: Path, options: Mapping[str, Any]) -> None:
-    """Turn finished runs that differ in fewer steps only into unfinished ones, so that they go on."""
-    from forcefield.workflows.outcome import write_result
-
-    for path in root.glob(f"*/{RESULT}"):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        identity = record.get("identity") or {}
-        before = identity.get("options") or {}
-        if identity.get("command") != "md" or {**before, "steps": options["steps"]} != options:
-            continue
-        if record["ok"] and before["steps"] < options["steps"]:
-            write_result(path.with_name(STATE), {**identity, "options": dict(options)})
-            path.unlink()
 
 
 def _write_files(result: MDResult, folder: Path, *, plots: bool) -> None:

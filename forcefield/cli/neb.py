@@ -1,4 +1,4 @@
-"""`forcefield neb` and `forcefield saddle`: barriers between two structures, or from one."""
+"""`forcefield neb`: the barrier between two structures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from forcefield.cli.options import (
     AsJson,
     CalculatorChoice,
     Debug,
-    Files,
-    FolderOptions,
     OutputDir,
     Plots,
     Resume,
@@ -29,7 +27,7 @@ from forcefield.cli.report import (
     print_summary,
     print_table,
 )
-from forcefield.cli.structures import Command, Task, refuse_plots_without_matplotlib, run_over_structures
+from forcefield.cli.structures import refuse_plots_without_matplotlib
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from forcefield.workflows.barrier import BarrierResult, NEBStep
 
 COLUMNS = ("forward\neV", "reverse\neV", "reaction\neV", "images", "steps", "max force\neV/Å")
-SADDLE_COLUMNS = ("barrier\neV", "curvature\neV/Å²", "steps", "max force\neV/Å")
 PATH = "path.extxyz"
 SADDLE = "saddle.extxyz"
 BAND = "band.json"
@@ -77,7 +74,7 @@ def neb(
     root = output_dir or Path("neb")
     with one_line_errors(debug=debug):
         from forcefield.cli.io import prepare_folder
-        from forcefield.workflows.barrier_checkpoint import BandCheckpoint
+        from forcefield.workflows.barrier_checkpoint import SearchCheckpoint
         from forcefield.workflows.barrier_setup import NEBOptions
 
         settings: dict[str, Any] = {
@@ -90,7 +87,7 @@ def neb(
         choice = choice.with_precision("float64")
         engine = choice.load()
         prepare_folder(root)
-        checkpoint = BandCheckpoint(root / BAND, resume=resume, about={"calculator": choice.name})
+        checkpoint = SearchCheckpoint(root / BAND, resume=resume, about={"calculator": choice.name})
     options["checkpoint"] = checkpoint
     record = _find_path(ends, engine, options, root, plots=plots, debug=debug)
     _conclude({"initial": str(initial), "final": str(final), "calculator": choice.name, **record}, root, as_json)
@@ -173,46 +170,3 @@ def _row(record: Mapping[str, Any]) -> list[str]:
         return ["-"] * len(COLUMNS)
     energies = [format_number(record[name], 4) for name in ("forward", "reverse", "reaction_energy")]
     return [*energies, str(len(record["energies"])), str(record["steps"]), format_number(record["max_force"], 4)]
-
-
-@expand_groups
-def saddle(
-    files: Files,
-    moving: Annotated[
-        list[int] | None, typer.Option(help="Index of an atom that the first kick moves; may be given again.")
-    ] = None,
-    fmax: Annotated[float, typer.Option(help="Largest force accepted (eV/Å).")] = 0.02,
-    steps: Annotated[int, typer.Option(help="Most steps.")] = 500,
-    kick: Annotated[float, typer.Option(help="Length of the first kick (Å).")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of the first kick.")] = 0,
-    *,
-    folder: FolderOptions,
-    choice: CalculatorChoice,
-) -> None:
-    """Climb from each structure to a saddle point nearby, by the dimer method.
-
-    Each structure gets a folder with saddle.extxyz and result.json. A model runs in float64 unless --dtype says
-    otherwise. The status is 0 where all saddles were found, 1 where one was not, 2 for wrong usage, 130 after Ctrl-C.
-    """
-    with one_line_errors(debug=folder.debug):
-        from forcefield.workflows.barrier_saddle import SaddleOptions
-
-        options = SaddleOptions(fmax=fmax, steps=steps, kick=kick, seed=seed).to_dict()
-    identity, inputs = {**options, "moving": moving}, {**options, "moving": moving or None}
-    command = Command("saddle", SADDLE_COLUMNS, _saddle_row, _compute_saddle, identity, inputs, precision="float64")
-    run_over_structures(command, files, choice, folder)
-
-
-def _compute_saddle(task: Task) -> Mapping[str, Any]:
-    from ase.io import write
-
-    from forcefield.workflows.barrier_saddle import saddle as find_saddle
-
-    result = find_saddle(task.frame.atoms, task.engine, **task.inputs)
-    write(task.folder.path / SADDLE, result.atoms, format="extxyz")
-    return result.to_dict()
-
-
-def _saddle_row(record: Mapping[str, Any]) -> list[str]:
-    numbers = [format_number(record["barrier"], 4), format_number(record["curvature"], 3)]
-    return [*numbers, str(record["steps"]), format_number(record["max_force"], 4)]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from forcefield.cli.batch import each_frame, failure_handler, overlaps_known
+from forcefield.cli.batch import Item, Items, failure_handler, frames_of, overlaps_known
 from forcefield.cli.options import CalculatorChoice
 from forcefield.cli.report import ProgressLine
 from forcefield.worker_process import prepare_worker
 
 if TYPE_CHECKING:
-    from forcefield.cli.io import Frame
     from forcefield.cli.structures import Progress
 
 WAITING = 2
@@ -36,7 +35,7 @@ class Work(Protocol):
 class Runner(Protocol):
     """What a command does with its structures."""
 
-    def prepare(self, frame: Frame) -> tuple[str, Work | None]:
+    def prepare(self, frame: Any) -> tuple[str, Work | None]:
         """Give the work of a structure, or none and a line about what was done before."""
 
     def accept(self, label: str, result: Any) -> str:
@@ -62,9 +61,16 @@ def work_in_processes(
     Returns:
         Whether Ctrl-C ended it early; processes at work are then ended at once.
     """
+    return share_out(frames_of(files, index), len(set(files)), runner, choice, workers=workers, debug=debug)
+
+
+def share_out(
+    items: Items, count: int, runner: Runner, choice: CalculatorChoice | None, *, workers: int, debug: bool
+) -> bool:
+    """As `work_in_processes`, for items of any kind, ``count`` of them expected; a calculator need not be."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(choice,))
-    with ProgressLine(len(set(files))) as progress:
+    with ProgressLine(count) as progress:
         failed = failure_handler(progress, runner.refuse, debug=debug)
         running: Running = {}
 
@@ -88,21 +94,21 @@ def work_in_processes(
                     progress.done(line)
             progress.detail(f"{len(running)} at work")
 
-        frames = each_frame(files, index, progress, failed)
+        left: Iterator[Item] = items(progress, failed)
         try:
-            for frame in frames:
+            for item in left:
                 try:
-                    line, job = runner.prepare(frame)
+                    line, job = runner.prepare(item)
                 except (ValueError, OSError) as error:
-                    failed(frame.label, error)
+                    failed(item.label, error)
                     continue
                 if job is None:
                     progress.done(line)
                     continue
                 try:
-                    running[pool.submit(_compute, job)] = frame.label
+                    running[pool.submit(_compute, job)] = item.label
                 except BrokenProcessPool:
-                    failed(frame.label, ValueError(LOST))
+                    failed(item.label, ValueError(LOST))
                     raise
                 collect(WAITING * workers)
             collect(0)
@@ -112,8 +118,8 @@ def work_in_processes(
         except BrokenProcessPool:
             for label in running.values():
                 failed(label, ValueError(LOST))
-            for frame in frames:
-                failed(frame.label, ValueError("not begun, because another structure ended the processes."))
+            for item in left:
+                failed(item.label, ValueError("not begun, because another structure ended the processes."))
         finally:
             pool.shutdown(cancel_futures=True)
     return False
@@ -129,13 +135,15 @@ _worker: dict[str, Any] = {}
 """Calculator and memory of a worker process; empty in every other process."""
 
 
-def _start_worker(choice: CalculatorChoice) -> None:
+def _start_worker(choice: CalculatorChoice | None) -> None:
     """Begin a process of the pool, with one thread only."""
+    prepare_worker()
+    _worker.update(choice=choice, memory={})
+    if choice is None:
+        return
     import torch
 
-    prepare_worker()
     torch.set_num_threads(1)
-    _worker.update(choice=choice, memory={})
 
 
 class _Notes:
@@ -155,7 +163,8 @@ class _Notes:
 def _compute(work: Work) -> tuple[Any, list[str]]:
     """Compute a structure in a worker process: what it gave, and the lines to show."""
     if "engine" not in _worker:
-        _worker["engine"] = _worker["choice"].load()
+        choice = _worker["choice"]
+        _worker["engine"] = None if choice is None else choice.load()
     notes = _Notes()
     with overlaps_known():
         result = work.run(_worker["engine"], notes, _worker["memory"])

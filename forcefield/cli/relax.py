@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,10 @@ import typer
 from forcefield.cli.batch import work_through
 from forcefield.cli.groups import expand_groups
 from forcefield.cli.html_report import Section, report_failures
-from forcefield.cli.options import AsJson, CalculatorChoice, Debug, Files, Index, Workers
+from forcefield.cli.options import AsJson, CalculatorChoice, Debug, Files, Index, Resume, Workers
 from forcefield.cli.relax_work import COLUMNS, NUMERIC, Batch, Outcome, Plan
 from forcefield.cli.report import INTERRUPTED, fail, one_line_errors, print_json, print_summary, print_table
+from forcefield.cli.structures import refuse_plots_without_matplotlib
 
 if TYPE_CHECKING:
     from forcefield.workflows import RelaxOptions
@@ -67,12 +69,14 @@ class Batching:
         str | None,
         typer.Option(metavar="NAME", help="With --batch: own, torch-sim or auto, which is own.  [default: auto]"),
     ] = None
-    resume: Annotated[bool, typer.Option("--resume", help="With --batch: go on with an interrupted run.")] = False
+    resume: Resume = False
 
-    def check(self, workers: int) -> None:
+    def check(self, workers: int, plots: bool | None) -> None:
         """End the command where options contradict each other."""
-        if not self.batch and (self.resume or self.max_edges is not None or self.engine is not None):
-            fail("--resume, --max-edges and --engine belong to --batch.")
+        if not self.batch and (self.max_edges is not None or self.engine is not None):
+            fail("--max-edges and --engine belong to --batch.")
+        if self.batch and plots:
+            fail("--plots came with --batch, which keeps no steps to draw.")
         if self.batch and workers > 1:
             fail(f"--workers {workers} came with --batch, which relaxes all structures in one process. Use one.")
 
@@ -86,6 +90,13 @@ def relax(
     batching: Batching,
     workers: Workers = 1,
     index: Index = ":",
+    plots: Annotated[
+        bool | None,
+        typer.Option(
+            "--plots/--no-plots",
+            help="Draw a figure of every relaxation.  [default: with --output-dir, where matplotlib is installed]",
+        ),
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
     choice: CalculatorChoice,
@@ -94,9 +105,10 @@ def relax(
 
     For each structure NAME come NAME_relaxed in the input's format and as extxyz, NAME_relax.traj with every step and
     NAME_relax.json with the result, each as soon as it is ready; files of an earlier run are replaced. A folder given
-    by --output-dir gets report.html as well, a page about all of them. The status is 0 where all structures converged,
-    1 where one did not or failed, 2 for wrong usage and 130 after Ctrl-C, which keeps what was
-    done. --workers shares the structures out over processes; Ctrl-C then drops those at work.
+    by --output-dir gets NAME_relax.png and report.html as well, a page about all of them. The status is 0 where all
+    structures converged, 1 where one did not or failed, 2 for wrong usage and 130 after Ctrl-C, which keeps what was
+    done. --workers shares the structures out over processes; Ctrl-C then drops those at work. --resume leaves out the
+    structures whose files are there, unless structure, options or calculator have changed; the others begin anew.
 
     With --batch structures are evaluated together, which is several times faster for many small ones. There
     is no .traj then, and relax_batch.jsonl in the folder keeps what is done for --resume.
@@ -105,12 +117,15 @@ def relax(
         from forcefield.cli.io import OutputNames, parse_index, prepare_folder
 
         options = relaxation.options()
-        batching.check(workers)
+        batching.check(workers, plots)
+        if plots is None:
+            plots = not batching.batch and output_dir != Path(".") and find_spec("matplotlib") is not None
+        refuse_plots_without_matplotlib(plots)
         parse_index(index)
         prepare_folder(output_dir)
         calculator = choice.load()
-    name = choice.calculator or choice.model or "default"
-    plan = Plan(options, output_dir, automatic_cell=relaxation.cell is None, calculator=name)
+    resume = batching.resume and not batching.batch
+    plan = Plan(options, output_dir, relaxation.cell is None, choice.name, resume, plots)
     work = Batch(plan, OutputNames(files))
     if batching.batch:
         interrupted = _together(work, calculator, files, index, batching, debug=debug)

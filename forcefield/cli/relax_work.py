@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,12 +37,16 @@ class Plan:
         folder: where results go.
         automatic_cell: relax the cell of structures periodic along three axes, and of no others.
         calculator: what to call the calculator in the records.
+        resume: take what an earlier run finished from its files.
+        plots: draw a figure of every relaxation.
     """
 
     options: RelaxOptions
     folder: Path
     automatic_cell: bool
     calculator: str
+    resume: bool = False
+    plots: bool = False
 
     def options_for(self, frame: Frame) -> dict[str, Any]:
         """Give the options of one structure.
@@ -63,22 +67,40 @@ class Plan:
         Raises:
             OSError: if one cannot be written.
         """
-        from forcefield import __version__
         from forcefield.cli.io import write_json, write_structure
 
         written = write_structure(result.atoms, self.folder, f"{name}_relaxed", frame.path)
         record = {
-            "source": str(frame.path),
-            "frame": frame.number,
+            **frame.origin,
             **result.to_dict(),
-            "options": self.options_for(frame),
-            "calculator": self.calculator,
+            "verdict": result.verdict,
+            **self.identity(frame),
             "files": [path.name for path in (*written, *others)],
-            "forcefield_version": __version__,
         }
         write_json(self.folder / f"{name}_relax.json", record)
-        line = f"{frame.label}: {result.verdict} after {result.steps} steps, {result.energy_per_atom:.4f} eV/atom"
-        return Outcome(result.converged, _row(frame.label, result), record, line)
+        return _outcome(frame.label, record)
+
+    def identity(self, frame: Frame) -> dict[str, Any]:
+        """Give the part of a record that two relaxations of the same result have in common.
+
+        Raises:
+            ValueError: for a pressure on a structure whose cell stays.
+        """
+        from forcefield import __version__
+
+        about = {"calculator": self.calculator, "forcefield_version": __version__}
+        return {**frame.identity(), "options": self.options_for(frame), **about}
+
+    def earlier(self, frame: Frame, name: str) -> Outcome | None:
+        """Give what an earlier run of the same identity finished, if all of its files are there."""
+        from forcefield.cli.folder import read_json
+
+        record = read_json(self.folder / f"{name}_relax.json") if self.resume else None
+        if record is None or record.get("reason") == "interrupted":
+            return None
+        same = all(record.get(part) == value for part, value in self.identity(frame).items())
+        whole = same and all((self.folder / path).is_file() for path in record["files"])
+        return _outcome(frame.label, record, "done before, ") if whole else None
 
 
 @dataclass(frozen=True)
@@ -93,14 +115,27 @@ class Job:
         """Relax the structure and write its files."""
         from forcefield.workflows import relax as relax_structure
 
+        taken: list[RelaxStep] = []
+
         def show(step: RelaxStep) -> None:
             steps = self.plan.options.steps
+            taken.append(step)
             progress.detail(f"{self.frame.label}  step {step.step}/{steps}  {step.max_force:.3f} eV/Å")
 
         trajectory = self.plan.folder / f"{self.name}_relax.traj"
         options = self.plan.options_for(self.frame)
         result = relax_structure(self.frame.atoms, engine, trajectory=trajectory, callback=show, **options)
-        return self.plan.write(self.frame, self.name, result, [trajectory])
+        return self.plan.write(self.frame, self.name, result, [trajectory, *self._draw(taken, result)])
+
+    def _draw(self, steps: Sequence[RelaxStep], result: RelaxResult) -> list[Path]:
+        """Draw the figure, if there is to be one and it has something to show."""
+        if not self.plan.plots or len(steps) < 2:
+            return []
+        from forcefield.workflows.plots_relax import plot_relaxation
+
+        options = self.plan.options
+        path = self.plan.folder / f"{self.name}_relax.png"
+        return [plot_relaxation(steps, result, path, fmax=options.fmax, smax=options.smax)]
 
 
 @dataclass
@@ -128,17 +163,23 @@ class Batch:
         Raises:
             KeyboardInterrupt: after Ctrl-C, once everything is written.
         """
-        _, job = self.prepare(frame)
+        line, job = self.prepare(frame)
+        if job is None:
+            return line
         outcome = job.run(engine, progress, {})
         line = self.accept(frame.label, outcome)
         if outcome.record["reason"] == "interrupted":
             raise KeyboardInterrupt
         return line
 
-    def prepare(self, frame: Frame) -> tuple[str, Job]:
-        """Give the job of a structure, whose name no other has."""
+    def prepare(self, frame: Frame) -> tuple[str, Job | None]:
+        """Give the job of a structure, whose name no other has, or none and a line about one that is done."""
         self.outcomes[frame.label] = None
-        return "", Job(self.plan, frame, self._name(frame))
+        name = self._name(frame)
+        earlier = self.plan.earlier(frame, name)
+        if earlier is not None:
+            return self.accept(frame.label, earlier), None
+        return "", Job(self.plan, frame, name)
 
     def accept(self, label: str, outcome: Outcome) -> str:
         """Keep what became of a structure."""
@@ -159,17 +200,25 @@ class Batch:
         return self.names.name(frame.path, frame.number if frame.siblings > 1 else None)
 
 
-def _row(label: str, result: RelaxResult) -> list[str]:
-    before, after = result.spacegroup_before, result.spacegroup_after
-    change = None if result.volume_change is None else 100.0 * result.volume_change
+def _outcome(label: str, record: dict[str, Any], how: str = "") -> Outcome:
+    """Tell of a relaxation from its record."""
+    energy = format_number(record["energy_per_atom"], 4)
+    line = f"{label}: {how}{record['verdict']} after {record['steps']} steps, {energy} eV/atom"
+    return Outcome(record["converged"], _row(label, record), record, line)
+
+
+def _row(label: str, record: Mapping[str, Any]) -> list[str]:
+    groups = [record["spacegroup_before"], record["spacegroup_after"]]
+    before, after = (None if group is None else f"{group['symbol']} ({group['number']})" for group in groups)
+    change = None if record["volume_change"] is None else 100.0 * record["volume_change"]
     return [
         label,
-        result.verdict,
-        str(len(result.atoms)),
-        str(result.steps),
-        format_number(result.energy_per_atom, 4),
-        format_number(result.max_force, 4),
-        format_number(result.pressure, 3),
+        record["verdict"],
+        str(record["n_atoms"]),
+        str(record["steps"]),
+        format_number(record["energy_per_atom"], 4),
+        format_number(record["max_force"], 4),
+        format_number(record["pressure"], 3),
         format_number(change, 2, sign=True),
-        "-" if before is None or after is None else str(after) if before == after else f"{before} -> {after}",
+        "-" if before is None or after is None else after if before == after else f"{before} -> {after}",
     ]

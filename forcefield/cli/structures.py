@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from forcefield.cli.batch import work_through
-from forcefield.cli.folder import StructureFolder, finish_folder, open_folder, open_store, structure_hash
+from forcefield.cli.folder import StructureFolder, finish_folder, open_folder, open_store
 from forcefield.cli.options import CalculatorChoice, FolderOptions
 from forcefield.cli.report import INTERRUPTED, fail, one_line_errors, print_json, print_summary, print_table
 
 if TYPE_CHECKING:
-    from forcefield.cli.io import Frame, OutputNames
     from forcefield.cli.report import ProgressLine
     from forcefield.workflows.force_store import ForceStore
 
@@ -39,6 +38,31 @@ def rehearsal() -> Iterator[None]:
         _rehearsal.reset(token)
 
 
+class Subject(Protocol):
+    """What a command computes one after the other: a `Frame`, or a whole file; see there."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def siblings(self) -> int: ...
+    @property
+    def origin(self) -> dict[str, Any]: ...
+
+    def identity(self) -> dict[str, Any]:
+        """Tell it from others, for `--resume`."""
+
+
+class Names(Protocol):
+    """Names the folders of the results: `OutputNames`."""
+
+    def name(self, path: Path, number: int | None = None) -> str:
+        """Give a name that was not given before."""
+
+
 class Progress(Protocol):
     """Where a task says how it goes: a `ProgressLine`, or a list of notes in another process."""
 
@@ -54,7 +78,7 @@ class Task:
     """One structure to compute.
 
     Attributes:
-        frame: the structure.
+        frame: the structure, a `Frame` unless the command works on something else.
         folder: its folder.
         engine: the ASE calculator.
         inputs: of the command.
@@ -63,7 +87,7 @@ class Task:
         memory: what tasks of one process have in common.
     """
 
-    frame: Frame
+    frame: Any
     folder: StructureFolder
     engine: Any
     inputs: Mapping[str, Any]
@@ -100,7 +124,7 @@ class Command:
 
     Attributes:
         name: as on the command line; also the default output folder.
-        columns: headings of the table after "structure" and "verdict".
+        columns: headings of the table after the subject and "verdict".
         row: gives the texts for these columns from a record.
         compute: computes a structure and gives its record for JSON, with at least "ok" and "verdict"; a function of a
             module, so that other processes find it.
@@ -108,6 +132,7 @@ class Command:
         inputs: what `compute` needs; the identity if not given.
         plots: whether to draw figures; None for a command that has none.
         precision: precision of a model where the user gave none.
+        subject: what the command works on, the first heading of the table.
     """
 
     name: str
@@ -118,6 +143,7 @@ class Command:
     inputs: Mapping[str, Any] | None = None
     plots: bool | None = None
     precision: str = "float32"
+    subject: str = "structure"
 
 
 @dataclass(frozen=True)
@@ -125,7 +151,7 @@ class Job:
     """One structure of a command, complete enough to be computed in another process."""
 
     compute: Callable[[Task], Mapping[str, Any]]
-    frame: Frame
+    frame: Subject
     folder: StructureFolder
     inputs: Mapping[str, Any]
     plots: bool
@@ -135,7 +161,7 @@ class Job:
         task = Task(self.frame, self.folder, engine, self.inputs, self.plots, progress, memory)
         record = self.compute(task)
         task.note([f"warning: {text}" for text in record.get("warnings", ())])
-        return finish_folder(self.folder, {"source": str(self.frame.path), "frame": self.frame.number, **record})
+        return finish_folder(self.folder, {**self.frame.origin, **record})
 
 
 def run_over_structures(
@@ -226,7 +252,7 @@ class Runner:
 
     command: Command
     root: Path
-    names: OutputNames
+    names: Names
     resume: bool
     calculator_name: str
     interrupted: bool = False
@@ -234,7 +260,7 @@ class Runner:
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
 
-    def process(self, frame: Frame, progress: ProgressLine, engine: Any, memory: dict[str, Any]) -> str:
+    def process(self, frame: Subject, progress: ProgressLine, engine: Any, memory: dict[str, Any]) -> str:
         """Bring one structure to its record in this process and say how it went."""
         done, job = self.prepare(frame)
         if job is None:
@@ -242,7 +268,7 @@ class Runner:
         progress.detail(frame.label)
         return self.accept(frame.label, job.run(engine, progress, memory))
 
-    def prepare(self, frame: Frame) -> tuple[str, Job | None]:
+    def prepare(self, frame: Subject) -> tuple[str, Job | None]:
         """Open the folder of a structure: a line about one that is done, or the job that is left to do."""
         self.labels.append(frame.label)
         name = self.names.name(frame.path, frame.number if frame.siblings > 1 else None)
@@ -272,7 +298,7 @@ class Runner:
         shown = [label for label in self.labels if label in self.records]
         records = [self.records[label] for label in shown]
         failures = [f"{label}: {self.records[label]['error']}" for label in shown if "error" in self.records[label]]
-        columns = ("structure", "verdict", *self.command.columns)
+        columns = (self.command.subject, "verdict", *self.command.columns)
         rows = [self._row(label, self.records[label]) for label in shown]
         sections = [Section(label, self.records[label], self.folders.get(label)) for label in shown]
         title = f"forcefield {self.command.name}"
@@ -291,14 +317,14 @@ class Runner:
             return [label, "failed", *["-"] * len(self.command.columns)]
         return [label, record["verdict"], *self.command.row(record)]
 
-    def _identity(self, frame: Frame) -> dict[str, Any]:
+    def _identity(self, frame: Subject) -> dict[str, Any]:
         from forcefield import __version__
         from forcefield.workflows.outcome import plain
 
         plots = {} if self.command.plots is None else {"plots": self.command.plots}
         return {
             "command": self.command.name,
-            "structure": structure_hash(frame.atoms),
+            **frame.identity(),
             "options": plain({**self.command.identity, **plots}),
             "calculator": self.calculator_name,
             "forcefield_version": __version__,

@@ -16,7 +16,8 @@ the cost grows with the number of edges and not of pairs of edges.
 
 We depart from the paper in that features have natural parity only (degree l has parity (-1)^l; energies stay exactly
 invariant under reflections), and each edge's energy is multiplied by the cutoff function once more, so that biases do
-no harm. The network works on features of edges; its descriptor of an atom is their sum.
+no harm. The network works on features of edges; its descriptor of an atom is the sum of their scalars, and its tensors
+are the sums of those V_ij that the last layer takes in.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.graph import Graph
-from forcefield.networks.interface import AtomNetwork, Exchange
+from forcefield.networks.interface import EquivariantNetwork, Exchange
 from forcefield.nn.dense import MLP
 from forcefield.nn.equivariant import SphericalHarmonics
 from forcefield.nn.mlp import Linear, SpeciesEmbedding
@@ -40,7 +41,7 @@ KEEP, CHANGE = 2 / math.sqrt(5), 1 / math.sqrt(5)
 """Shares of old and new scalars, whose squares add up to one."""
 
 
-class Allegro(AtomNetwork):
+class Allegro(EquivariantNetwork):
     """Strictly local equivariant network; see the module's formulas.
 
     Args:
@@ -74,6 +75,7 @@ class Allegro(AtomNetwork):
         sizes = {"channels": channels, "tensor_channels": tensor_channels, "lmax": lmax, "n_layers": n_layers}
         super().__init__(elements, cutoff, **sizes, n_radial=n_radial, hidden=hidden)
         self.scale = 1 / math.sqrt(mean_neighbours)
+        self.tensor_channels = (tensor_channels,) * lmax
         self.radial, self.angular = BesselBasis(cutoff, n_radial), SphericalHarmonics(lmax)
         self.of_centre = SpeciesEmbedding(self.n_species, hidden)
         self.of_neighbour = SpeciesEmbedding(self.n_species, hidden)
@@ -90,13 +92,31 @@ class Allegro(AtomNetwork):
 
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Sums of the edges' scalars (n_local, channels) and the atomic energies (n_local,); nothing is exchanged."""
+        edges, x, _ = self.edge_features(graph, vectors)
+        return self._summed(edges, x)
+
+    def tensor_features(
+        self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What `features` gives, and sums of the edges' tensors: (n_local, 2l+1, tensors) for each l = 1, 2, ..."""
+        edges, x, taken = self.edge_features(graph, vectors)
+        tensors = edges.sum(taken.transpose(0, 1)) * self.scale  # (n_local, (lmax+1)^2, tensor_channels)
+        _, *parts = tensors.split([2 * l + 1 for l in range(len(self.tensor_channels) + 1)], dim=1)
+        return *self._summed(edges, x), parts
+
+    def edge_features(self, graph: Graph, vectors: Tensor) -> tuple[RadialNeighbourhood, Tensor, Tensor]:
+        """Edges, x_ij (edges, channels) after the last layer, and V_ij ((lmax+1)^2, edges, tensors) before it."""
         edges, species = self.edges(graph, vectors), self.species(graph.numbers)
         pair = edges.of_pairs(self.of_centre(species), self.of_neighbour(species)) + self.of_distance(edges.basis)
         x = edges.envelope * self.two_body(pair)  # (edges, channels)
         harmonics = self.angular(edges.direction)
-        tensors = self.first(x, harmonics)  # ((lmax+1)^2, edges, tensor_channels)
+        tensors = taken = self.first(x, harmonics)  # ((lmax+1)^2, edges, tensor_channels)
         for layer in self.layers:
+            taken = tensors
             x, tensors = layer(x, tensors, harmonics, edges)
+        return edges, x, taken
+
+    def _summed(self, edges: RadialNeighbourhood, x: Tensor) -> tuple[Tensor, Tensor]:
         energies = edges.sum(edges.envelope * self.readout(x)) * self.scale
         return edges.sum(x * edges.envelope) * self.scale, energies[:, 0]
 

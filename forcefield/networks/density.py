@@ -63,6 +63,9 @@ class DensityNetwork(nn.Module):
         hidden: width of the scalar MLPs.
         mean_neighbours: typical number of neighbours, normalises the density.
         layer_norm: normalise what enters the activation functions; False for models of format 1.
+
+    Attributes:
+        tensor_channels: channels of what `tensor_features` gives of degree 1, 2, ...
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class DensityNetwork(nn.Module):
         self.cutoff = float(cutoff)
         self.elements = tuple(int(z) for z in elements)
         self.species = SpeciesIndex(elements)
+        self.tensor_channels = (channels,) * lmax
         self.edges = EdgeBasis(self.elements, cutoff, n_radial, n_warped, lmax, scale=1 / math.sqrt(mean_neighbours))
         self.sender = SpeciesEmbedding(len(elements), species_channels)
         self.densities = nn.ModuleList()
@@ -118,6 +122,24 @@ class DensityNetwork(nn.Module):
 
     def features(self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None) -> tuple[Tensor, Tensor]:
         """Scalar features (n_local, channels) of the last layer, a per-atom descriptor, and the atomic energies."""
+        return self._evaluate(graph, vectors, exchange, tensors=False)[:2]
+
+    def tensor_features(
+        self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What `features` gives, and the last layer's A_i as a list over l = 1, 2, ... of features of parity (-1)^l.
+
+        Returns:
+            descriptors, energies, and (n_local, 2l+1, tensor_channels[l-1]) for each l, in e3nn's order.
+        """
+        scalars, energies, density = self._evaluate(graph, vectors, exchange, tensors=True)
+        sizes = [2 * l + 1 for l in range(1, len(self.tensor_channels) + 1)]
+        return scalars, energies, list(density.view(graph.n_local, sum(sizes), scalars.shape[1]).split(sizes, dim=1))
+
+    def _evaluate(
+        self, graph: Graph, vectors: Tensor, exchange: Exchange | None, *, tensors: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scalars (n_local, channels), energies (n_local,), and the last layer's density (n_local, d) if asked for."""
         species = self.species(graph.numbers)  # (atoms,)
         table = table_of(graph)
         environment = self.edges.environment(vectors.to(self.sender.weight.dtype), table, species)
@@ -126,15 +148,19 @@ class DensityNetwork(nn.Module):
         energies = message.new_zeros(graph.n_local)
         scalars: Tensor | None = None
         for k in range(len(self.updates)):
+            if k and exchange is not None:
+                message = exchange(message)
             centre = species[: graph.n_local]
             if basis is not None:
-                scalars, sent, energy = self._interact(k, basis, table.gather(message), scalars, centre)
+                received = table.gather(message)
+                scalars, message, energy = self._interact(k, basis, received, scalars, centre, tensors)
             else:
-                scalars, sent, energy = self._interact_in_blocks(k, environment, table, message, scalars, centre)
+                scalars, message, energy = self._interact_in_blocks(
+                    k, environment, table, message, scalars, centre, tensors
+                )
             energies = energies + energy
-            message = sent if exchange is None else exchange(sent)
         assert scalars is not None
-        return scalars, energies
+        return scalars, energies, message
 
     def _interact_in_blocks(
         self,
@@ -144,6 +170,7 @@ class DensityNetwork(nn.Module):
         message: Tensor,
         scalars: Tensor | None,
         centre: Tensor,
+        tensors: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One interaction of all centres block by block, the blocks computed anew for the gradient instead of kept.
 
@@ -154,6 +181,7 @@ class DensityNetwork(nn.Module):
             message: (atoms, d) what each atom sends.
             scalars: (centres, channels) of the layer before, or None.
             centre: (centres,) species.
+            tensors: whether the last layer, which sends nothing, gives its density instead.
 
         Returns:
             scalars (centres, channels), message to send (centres, d'), energies (centres,).
@@ -168,13 +196,13 @@ class DensityNetwork(nn.Module):
             def interact(block: slice = block) -> tuple[Tensor, Tensor, Tensor]:
                 received = message.index_select(0, neighbour[block].reshape(-1)).view(-1, slots, message.shape[1])
                 before = None if scalars is None else scalars[block]
-                return self._interact(k, self.edges(environment.of(block)), received, before, centre[block])
+                return self._interact(k, self.edges(environment.of(block)), received, before, centre[block], tensors)
 
             parts.append(checkpoint(interact, use_reentrant=False, preserve_rng_state=False))
         return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))  # type: ignore[return-value]
 
     def _interact(
-        self, k: int, basis: Tensor, received: Tensor, scalars: Tensor | None, centre: Tensor
+        self, k: int, basis: Tensor, received: Tensor, scalars: Tensor | None, centre: Tensor, tensors: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One interaction of the given centres.
 
@@ -183,7 +211,7 @@ class DensityNetwork(nn.Module):
             basis: (centres, slots, (lmax+1)^2 b).
             received: (centres, slots, d) what the neighbours sent.
             scalars: (centres, channels) of the layer before, or None.
-            centre: (centres,) species.
+            centre, tensors: as those of `_interact_in_blocks`.
 
         Returns:
             as `_interact_in_blocks`.
@@ -191,7 +219,8 @@ class DensityNetwork(nn.Module):
         density = self.densities[k](basis, received, centre)  # ((lmax+1)^2, centres, channels)
         scalars, vectors_i, energy = self.updates[k](density, scalars, centre)
         if k == len(self.messages):
-            return scalars, scalars[:, :0], energy
+            handed = _bounded(density, dim=(0, 2))[1:].transpose(0, 1).flatten(1) if tensors else scalars[:, :0]
+            return scalars, handed, energy
         return scalars, torch.cat([self.messages[k](scalars), vectors_i.transpose(0, 1).flatten(1)], dim=1), energy
 
 

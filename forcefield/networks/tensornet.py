@@ -2,20 +2,26 @@
 
 Simeon and De Fabritiis, NeurIPS 2023, arXiv:2306.06482, "TensorNet's architecture". A matrix is the sum of a multiple
 of the unit matrix, an antisymmetric and a symmetric traceless part, ``X = I + A + S``, which rotate like a scalar, a
-vector and a tensor of degree two. With the matrices I, A(r), S(r) made of the direction of an edge, radial functions
-f(r) that end smoothly at the cutoff and ``normalised(X) = X / (1 + |X|^2)``, channel by channel:
+vector and a tensor of degree two. With the matrices I, A(r), S(r) made of the direction of an edge and radial functions
+f(r) that end smoothly at the cutoff, channel by channel:
 
-    X_i  = sum_j w(z_i, z_j) (f_I I + f_A A(r_ij) + f_S S(r_ij))           embedding, then mixed with factors by |X_i|
-    X_i  = normalised(X_i),   Y_i = W_I I_i + W_A A_i + W_S S_i            an interaction
-    M_i  = sum_j f_I(r_ij) I_j + f_A(r_ij) A_j + f_S(r_ij) S_j             I_j + A_j + S_j = Y_j
-    D_i  = W normalised((Y_i M_i + M_i Y_i) / 2)                           the anticommutator respects reflections
+    X_i  = e(z_i) I + sum_j w(z_i, z_j) (f_I I + f_A A(r_ij) + f_S S(r_ij))    embedding, then mixed, times a(n(X_i))
+    X_i  = normalised(X_i),   Y_i = W_I I_i + W_A A_i + W_S S_i                an interaction
+    M_i  = sum_j f_I(r_ij) I_j + f_A(r_ij) A_j + f_S(r_ij) S_j                 I_j + A_j + S_j = Y_j
+    D_i  = W normalised((Y_i M_i + M_i Y_i) / 2)                               the anticommutator respects reflections
     X_i' = X_i + D_i + D_i^2
 
-and the atomic energy is a network of |I_i|^2, |A_i|^2 and |S_i|^2. Features are stored as nine components, one of I,
-three of A and five of S, and turned into matrices only to be multiplied. We depart from the paper in that layer
-normalisations (which would let features jump where the last neighbour leaves) are replaced by ``log(1 + |X|^2)``, the
-cutoff function is a polynomial with two vanishing derivatives, and sums are divided by the square root of a typical
-number of neighbours.
+with networks a of the invariants ``n(X) = I, log(1 + |A|^2), log(1 + |S|^2)``; another makes the atomic energy of them.
+Features are stored as nine components, one of I, three of A, five of S, and turned into matrices only to be multiplied.
+
+We depart from the paper in what keeps features of order one, and those of different atoms apart. ``normalised(X)`` is
+X / (1 + |X|^2) there, channel by channel, which makes large matrices small (a length of 10 becomes 0.1) and none longer
+than 1/2, so that products of two of them vanish; here I, A and S are each divided by sqrt(1 + <X^2>), a mean over an
+atom's components and channels. The paper's invariants are |I|^2, |A|^2 and |S|^2 with layer normalisation; here I
+keeps its sign and starts with the atom's element, and what is normalised are the sums that enter the activation
+functions, smoothly where the last neighbour leaves: without that I grew along one direction until all atoms looked
+alike. Also, sums over neighbours are divided by the square root of their typical number, W starts small, and the cutoff
+function is a polynomial with two vanishing derivatives.
 """
 
 from __future__ import annotations
@@ -62,7 +68,7 @@ class TensorNet(EquivariantNetwork):
         cutoff: float = 5.0,
         channels: int = 48,
         n_layers: int = 2,
-        n_radial: int = 16,
+        n_radial: int = 8,
         mean_neighbours: float = 30.0,
     ) -> None:
         super().__init__(elements, cutoff, channels=channels, n_layers=n_layers, n_radial=n_radial)
@@ -72,18 +78,18 @@ class TensorNet(EquivariantNetwork):
         self.matrices = MatrixAlgebra()
         self.embedding = Embedding(self.n_species, channels, n_radial, scale)
         self.interactions = nn.ModuleList([Interaction(channels, n_radial, scale) for _ in range(n_layers)])
-        self.readout = EnergyReadout(3 * channels, channels)
+        self.readout = EnergyReadout(3 * channels, channels, activation=activated)
 
     def tensor_features(
         self, graph: Graph, vectors: Tensor, exchange: Exchange | None = None
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Squared norms of I_i, A_i, S_i (n_local, 3 channels), as logarithms, energies (n_local,), and A_i and S_i."""
+        """Invariants n(X_i) (n_local, 3 channels), energies (n_local,), and A_i and S_i."""
         edges = self.edges(graph, vectors)
         x = self.embedding(self.species(graph.numbers), self.matrices.of_directions(edges.direction), edges)
         for interaction in self.interactions:
             x = normalised(x)
             x = x + interaction(x, edges, self.matrices, exchange)
-        descriptors = torch.log1p(part_norms(x))
+        descriptors = invariants(x)
         return descriptors, self.readout(descriptors), self.matrices.harmonic_parts(x)
 
 
@@ -153,19 +159,21 @@ class Embedding(nn.Module):
     def __init__(self, n_species: int, channels: int, n_radial: int, scale: float) -> None:
         super().__init__()
         self.channels, self.scale = channels, scale
-        self.of_centre = SpeciesEmbedding(n_species, channels)
-        self.of_neighbour = SpeciesEmbedding(n_species, channels)
+        self.element_embedding = SpeciesEmbedding(n_species, channels)
+        self.element_of_centre = SpeciesEmbedding(n_species, channels)
+        self.element_of_neighbour = SpeciesEmbedding(n_species, channels)
         self.filter = Linear(n_radial, 3 * channels)
         self.mix = DegreeLinear([channels] * 3, [channels] * 3)
-        self.factors = MLP([channels, 2 * channels, 3 * channels])
+        self.factors = MLP([3 * channels, 2 * channels, 3 * channels], activation=activated)
 
     def forward(self, species: Tensor, directions: Tensor, edges: RadialNeighbourhood) -> Tensor:
         """Args: species (atoms,), directions (edges, 9), the edges. Returns: (centres, 9, channels)."""
-        pair = edges.of_pairs(self.of_centre(species), self.of_neighbour(species))
+        pair = edges.of_pairs(self.element_of_centre(species), self.element_of_neighbour(species))
         radial = self.filter(edges.basis).view(-1, 3, self.channels) * pair[:, None]  # f_I, f_A, f_S
         messages = per_component(radial) * directions[:, :, None]
-        x = edges.sum(messages) * self.scale
-        factors = scaled_silu(self.factors(torch.log1p(x.square().sum(1)))).view(-1, 3, self.channels)
+        own = self.element_embedding(species[: edges.n_centres])[:, None]
+        x = nn.functional.pad(own, (0, 0, 0, 8)) + edges.sum(messages) * self.scale
+        factors = activated(self.factors(invariants(x))).view(-1, 3, self.channels)
         return mixed(self.mix, x) * per_component(factors)
 
 
@@ -184,6 +192,8 @@ class Interaction(nn.Module):
         self.filter = MLP([n_radial, channels, 3 * channels])
         self.before = DegreeLinear([channels] * 3, [channels] * 3)
         self.after = DegreeLinear([channels] * 3, [channels] * 3)
+        for linear in self.after.degrees:
+            linear.get_parameter("weight").data *= 0.1  # what is added, squares of it too, starts small
 
     def forward(
         self, x: Tensor, edges: RadialNeighbourhood, matrices: MatrixAlgebra, exchange: Exchange | None
@@ -208,13 +218,19 @@ class Interaction(nn.Module):
 
 
 def normalised(x: Tensor) -> Tensor:
-    """``X / (1 + |X|^2)`` for each channel of (atoms, 9, channels)."""
-    return x / (1 + x.square().sum(1, keepdim=True))
+    """I, A and S of (atoms, 9, channels), each over ``sqrt(1 + <X^2>)``, the mean over its components and channels."""
+    return torch.cat([_bounded(part, (1, 2)) for part in x.split(PARTS, dim=1)], dim=1)
 
 
-def part_norms(x: Tensor) -> Tensor:
-    """Squared norms of I, A and S: (atoms, 9, channels) -> (atoms, 3 channels)."""
-    return torch.cat([part.square().sum(1) for part in x.split(PARTS, dim=1)], dim=1)
+def activated(sums: Tensor) -> Tensor:
+    """SiLU of the sums (atoms, units) of a layer after a layer normalisation that is smooth where they vanish."""
+    return scaled_silu(_bounded(2 * (sums - sums.mean(1, keepdim=True)), 1))
+
+
+def invariants(x: Tensor) -> Tensor:
+    """I, ``log(1 + |A|^2)`` and ``log(1 + |S|^2)``: (atoms, 9, channels) -> (atoms, 3 channels)."""
+    one, *others = x.split(PARTS, dim=1)
+    return torch.cat([one[:, 0], *[torch.log1p(part.square().sum(1)) for part in others]], dim=1)
 
 
 def per_component(factors: Tensor) -> Tensor:
@@ -231,3 +247,8 @@ def mixed(linear: DegreeLinear, x: Tensor) -> Tensor:
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """Products of 3 x 3 matrices, channel by channel: (atoms, 3, 3, channels) each."""
     return (a[:, :, :, None] * b[:, None]).sum(2)
+
+
+def _bounded(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """``x / sqrt(1 + mean(x^2))``."""
+    return x * torch.rsqrt(1 + x.square().mean(dim, keepdim=True))

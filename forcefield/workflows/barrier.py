@@ -16,7 +16,7 @@ from ase.utils.forcecurve import fit_images
 from numpy.typing import NDArray
 
 from forcefield.structures import as_atoms
-from forcefield.workflows.barrier_checkpoint import BandCheckpoint, optimizer_state, restore_optimizer
+from forcefield.workflows.barrier_checkpoint import SearchCheckpoint, optimizer_state, restore_optimizer
 from forcefield.workflows.barrier_setup import SAME_STRUCTURE, NEBOptions, match_ends
 from forcefield.workflows.outcome import require_converged
 from forcefield.workflows.relax import relax
@@ -107,7 +107,7 @@ def neb(
     fmax: float = 0.03,
     steps: int = 500,
     spring: float = 0.5,
-    checkpoint: BandCheckpoint | None = None,
+    checkpoint: SearchCheckpoint | None = None,
     callback: Callable[[NEBStep], None] | None = None,
 ) -> BarrierResult:
     """Find the path of least energy between two structures and the barrier on it.
@@ -150,7 +150,7 @@ def neb(
     last, order = match_ends(first, as_atoms(final), mapping=mapping)
     apart = _largest(last.positions - first.positions)
     if checkpoint is not None:
-        checkpoint.take_up(first, last, options)
+        checkpoint.take_up({"initial": first, "final": last}, options.to_dict())
     moved = None
     if relax_ends:
         first, last, moved = _relaxed_ends(first, last, engine, options, checkpoint)
@@ -160,7 +160,7 @@ def neb(
 
 
 def _relaxed_ends(
-    first: Atoms, last: Atoms, calculator: Any, options: NEBOptions, checkpoint: BandCheckpoint | None
+    first: Atoms, last: Atoms, calculator: Any, options: NEBOptions, checkpoint: SearchCheckpoint | None
 ) -> tuple[Atoms, Atoms, tuple[float, float]]:
     """Relax both ends, or take them as an earlier search left them; they and their largest displacements (Å)."""
     kept = None if checkpoint is None else checkpoint["ends"]
@@ -239,7 +239,7 @@ class _Band:
         last: Atoms,
         calculator: Any,
         options: NEBOptions,
-        checkpoint: BandCheckpoint | None,
+        checkpoint: SearchCheckpoint | None,
         callback: Callable[[NEBStep], None] | None,
     ) -> None:
         self.options, self.checkpoint, self.callback = options, checkpoint, callback

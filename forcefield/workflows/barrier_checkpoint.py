@@ -1,4 +1,4 @@
-"""A band kept on disk step by step, so that a search for a barrier goes on after a kill as if there had been none."""
+"""A search for a barrier kept on disk step by step, so that it goes on after a kill as if there had been none."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import numpy as np
 from ase import Atoms
 from ase.optimize import FIRE
 
-from forcefield.workflows.barrier_setup import NEBOptions
 from forcefield.workflows.outcome import write_whole
 
 CONTINUED = ("steps",)  # options that a resumed search may change
 
 
-class BandCheckpoint:
+class SearchCheckpoint:
     """Where a search for a barrier is, in a JSON file that is replaced as a whole at every step.
 
     Args:
@@ -34,37 +33,37 @@ class BandCheckpoint:
         if not resume:
             self.path.unlink(missing_ok=True)
 
-    def take_up(self, initial: Atoms, final: Atoms, options: NEBOptions) -> None:
-        """Read what an earlier search of the same path left.
+    def take_up(self, structures: Mapping[str, Atoms], options: Mapping[str, Any]) -> None:
+        """Read what an earlier search of the same kind left.
 
         Args:
-            initial: the one end as it was given.
-            final: the other end.
+            structures: what the search starts from, each with its name.
             options: of the search; the number of steps may differ.
 
         Raises:
-            ValueError: if the file is damaged, or belongs to other ends, options or another calculator.
+            ValueError: if the file is damaged, or belongs to other structures, options or another calculator.
         """
-        settings = {name: value for name, value in options.to_dict().items() if name not in CONTINUED}
-        identity = {**self.about, "initial": _hash(initial), "final": _hash(final), **settings}
+        settings = {name: value for name, value in options.items() if name not in CONTINUED}
+        hashes = {name: _hash(atoms) for name, atoms in structures.items()}
+        identity = {**self.about, **hashes, **settings}
         if not self.path.exists():
             self._state = {"identity": identity}
             return
         try:
             self._state = json.loads(self.path.read_text(encoding="utf-8"))
             before = self._state["identity"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path} is damaged ({error}); remove it to begin anew.") from error
         if before != identity:
             names = sorted(set(before) | set(identity))
             changed = [name for name in names if before.get(name) != identity.get(name)]
             raise ValueError(
-                f"{self.path} belongs to another search: {', '.join(changed)} differ. Give the ends and options of "
-                "that one, or begin anew without resuming."
+                f"{self.path} belongs to another search: {', '.join(changed)} differ. Give the structures and options "
+                "of that one, or begin anew without resuming."
             )
 
     def __getitem__(self, part: str) -> Any:
-        """Give a part kept earlier ("ends", "band"), or None."""
+        """Give a part kept earlier ("ends" and "band", or "dimer"), or None."""
         return self._state.get(part)
 
     def keep(self, part: str, content: Mapping[str, Any]) -> None:

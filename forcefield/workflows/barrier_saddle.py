@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from forcefield.structures import as_atoms, check_structure
 from forcefield.workflows.barrier import OwnResults
+from forcefield.workflows.barrier_checkpoint import SearchCheckpoint
 from forcefield.workflows.relax_setup import choose_calculator
 
 Array = NDArray[np.float64]
@@ -22,6 +23,8 @@ Array = NDArray[np.float64]
 FOUND = "saddle point found"
 NOT_CONVERGED = "not converged"
 NOT_A_SADDLE = "no direction of negative curvature"
+
+CONJUGATE = ("direction_old", "cg_direction")  # what ASE's conjugate gradients remember of the step before
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,14 @@ class SaddleOptions:
     def to_dict(self) -> dict[str, Any]:
         """Give the options for JSON."""
         return asdict(self)
+
+
+class SaddleStep(NamedTuple):
+    """A step of the search: number, largest force (eV/Å), curvature along the mode (eV/Å²)."""
+
+    step: int
+    max_force: float
+    curvature: float
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,8 @@ def saddle(
     steps: int = 500,
     kick: float = 0.1,
     seed: int = 0,
+    checkpoint: SearchCheckpoint | None = None,
+    callback: Callable[[SaddleStep], None] | None = None,
 ) -> SaddleResult:
     """Climb from a minimum to a saddle point nearby, along the softest direction.
 
@@ -101,30 +114,98 @@ def saddle(
         steps: most steps.
         kick: length of the first kick of an atom (Å).
         seed: of a random kick.
+        checkpoint: keeps the dimer in a file at every step, so that an interrupted search goes on exactly, and one that
+            ran out of steps with more of them.
+        callback: called with a `SaddleStep` at every step.
 
     Raises:
         TypeError: for a structure of an unknown type.
-        ValueError: for a structure or options that make no sense, or a dimer that finds no way on.
+        ValueError: for a structure or options that make no sense, a dimer that finds no way on, or a checkpoint that is
+            damaged or of another search.
+        KeyboardInterrupt: after Ctrl-C.
     """
     options = SaddleOptions(fmax=fmax, steps=steps, kick=kick, seed=seed)
     work = as_atoms(atoms)
     check_structure(work)
     engine = choose_calculator(atoms, calculator)
     work.calc = OwnResults(engine)
-    start_energy = work.get_potential_energy()
     first = _kick(work, direction, moving, options)
-    control = DimerControl(logfile=None)
-    control.parameters = {**control.parameters, "max_num_rot": 4, "f_rot_min": 0.01}  # ASE's own are of the class
-    # the seed is used for random modes only, and the mode is given here
-    dimer = MinModeAtoms(work, control, eigenmodes=[first / np.linalg.norm(first)], random_seed=seed)
-    before = work.get_positions()
-    work.set_positions(before + first)
-    dimer.eigenmodes = [(work.positions - before) / np.linalg.norm(work.positions - before)]
-    # where the force vanishes ASE divides by it; positions that are not finite are refused as they are computed
-    with control, MinModeTranslate(dimer, logfile=None) as optimizer, np.errstate(invalid="ignore"):
-        optimizer.run(fmax=fmax, steps=steps)
-        taken = int(optimizer.nsteps)
-    return _result(work, dimer, start_energy, taken, options)
+    if checkpoint is not None:
+        kicked = work.copy()
+        kicked.positions += first
+        checkpoint.take_up({"structure": work, "direction": kicked}, options.to_dict())
+    climb = _Climb(work, first, options, checkpoint, callback)
+    climb.run()
+    return _result(climb, options)
+
+
+class _Climb:
+    """A dimer under way."""
+
+    def __init__(
+        self,
+        work: Atoms,
+        first: Array,
+        options: SaddleOptions,
+        checkpoint: SearchCheckpoint | None,
+        callback: Callable[[SaddleStep], None] | None,
+    ) -> None:
+        self.work, self.options, self.checkpoint, self.callback = work, options, checkpoint, callback
+        kept = None if checkpoint is None else checkpoint["dimer"]
+        self.start_energy = float(work.get_potential_energy()) if kept is None else float(kept["start_energy"])
+        control = DimerControl(logfile=None)
+        control.parameters = {**control.parameters, "max_num_rot": 4, "f_rot_min": 0.01}  # ASE's own are of the class
+        # the seed is used for random modes only, and the mode is given here
+        mode = first / np.linalg.norm(first)
+        self.dimer = MinModeAtoms(work, control, eigenmodes=[mode], random_seed=options.seed)
+        self.optimizer = MinModeTranslate(self.dimer, logfile=None)
+        if kept is not None:
+            self._restore(kept)
+        else:
+            before = work.get_positions()
+            work.set_positions(before + first)
+            self.dimer.eigenmodes = [(work.positions - before) / np.linalg.norm(work.positions - before)]
+
+    @property
+    def steps(self) -> int:
+        """Taken so far."""
+        return int(self.optimizer.nsteps)
+
+    def run(self) -> None:
+        """Climb until the forces are small on a saddle, or the steps are used up."""
+        # where the force vanishes ASE divides by it; positions that are not finite are refused as they are computed
+        with self.dimer.control, self.optimizer, np.errstate(invalid="ignore"):
+            self.optimizer.attach(self._note)
+            self.optimizer.run(fmax=self.options.fmax, steps=max(self.options.steps - self.steps, 0))
+
+    def _note(self) -> None:
+        """Keep the state and tell of it, once the dimer is turned."""
+        self.dimer.get_forces()
+        if self.checkpoint is not None:
+            self.checkpoint.keep("dimer", self._state())
+        if self.callback is not None:
+            largest = float(np.linalg.norm(self.dimer.get_forces(real=True), axis=1).max())
+            self.callback(SaddleStep(self.steps, largest, float(self.dimer.get_curvature())))
+
+    def _state(self) -> dict[str, Any]:
+        """Give all that the next step depends on."""
+        state = {"steps": self.steps, "start_energy": self.start_energy, "positions": self.work.positions.tolist()}
+        mode = {"mode": self.dimer.get_eigenmode().tolist(), "curvature": float(self.dimer.get_curvature())}
+        old = {} if self.optimizer.cg_init else {name: getattr(self.optimizer, name).tolist() for name in CONJUGATE}
+        return {**state, **mode, **old}
+
+    def _restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on where an earlier search stopped: the dimer is turned already, the forces are computed again."""
+        self.work.positions[:] = kept["positions"]
+        self.dimer.minmode_init = False
+        self.dimer.calculate_real_forces_and_energies()
+        self.dimer.eigenmodes, self.dimer.curvatures = [np.array(kept["mode"])], [kept["curvature"]]
+        self.dimer.rotation_required = False
+        self.optimizer.nsteps = kept["steps"]
+        if CONJUGATE[0] in kept:
+            self.optimizer.cg_init = False
+            for name in CONJUGATE:
+                setattr(self.optimizer, name, np.array(kept[name]))
 
 
 def _kick(atoms: Atoms, direction: Array | None, moving: Sequence[int] | None, options: SaddleOptions) -> Array:
@@ -150,7 +231,8 @@ def _kick(atoms: Atoms, direction: Array | None, moving: Sequence[int] | None, o
     return np.asarray(vectors * (options.kick / np.linalg.norm(vectors, axis=1).max()))
 
 
-def _result(work: Atoms, dimer: MinModeAtoms, start_energy: float, steps: int, options: SaddleOptions) -> SaddleResult:
+def _result(climb: _Climb, options: SaddleOptions) -> SaddleResult:
+    work, dimer = climb.work, climb.dimer
     forces, curvature = work.get_forces(), float(dimer.get_curvature())
     largest = float(np.linalg.norm(forces, axis=1).max())
     verdict = FOUND if curvature < 0.0 else NOT_A_SADDLE
@@ -161,10 +243,10 @@ def _result(work: Atoms, dimer: MinModeAtoms, start_energy: float, steps: int, o
     return SaddleResult(
         atoms=final,
         verdict=verdict,
-        barrier=float(work.get_potential_energy() - start_energy),
+        barrier=float(work.get_potential_energy() - climb.start_energy),
         curvature=curvature,
         mode=np.asarray(dimer.get_eigenmode()),
         max_force=largest,
-        steps=steps,
+        steps=climb.steps,
         options=options,
     )

@@ -119,3 +119,71 @@ def test_what_is_no_trajectory_fails_alone(folder):
     assert result.exit_code == 1 and "1 of 4 without objection" in result.stdout
     assert "cannot be read as a trajectory" in result.stdout and "needs two or more" in result.stdout
     assert "gone.traj: no such file" in result.stdout
+
+
+def walks(folder, *stems):
+    """Trajectories of atoms that walk at random."""
+    for number, stem in enumerate(stems):
+        rng = np.random.default_rng(number)
+        frames = [bulk("Cu", cubic=True)]
+        for step in range(30):
+            frames.append(frames[-1].copy())
+            frames[-1].positions += rng.normal(0.0, 0.05, (4, 3))
+            frames[-1].info["time_fs"] = 2.0 * (step + 1)
+        write(folder / f"{stem}.extxyz", frames[1:])
+
+
+def analyse(*arguments):
+    return run(*arguments, "--json", calculator=None, command="analyse")
+
+
+def test_resumed_analysis_leaves_out_what_is_done(folder):
+    walks(folder, "a", "b")
+    paths = ["a.extxyz", "b.extxyz", "--no-plots", "--resume"]
+    first = analyse("a.extxyz", "--no-plots")
+    assert first.exit_code == 0, first.output
+    time = (folder / "analyse" / "a" / "result.json").stat().st_mtime_ns
+    both = analyse(*paths)
+    assert both.exit_code == 0 and "a.extxyz: done before, analysed" in both.stderr
+    assert "b.extxyz: analysed" in both.stderr
+    assert (folder / "analyse" / "a" / "result.json").stat().st_mtime_ns == time
+    assert json.loads(both.stdout)[0] == json.loads(first.stdout)[0]
+    walks(folder, "c", "a")  # another trajectory under the same name
+    changed = analyse(*paths)
+    assert "a.extxyz: analysed" in changed.stderr and "b.extxyz: done before" in changed.stderr
+    assert json.loads(changed.stdout)[0]["diffusion"] != json.loads(first.stdout)[0]["diffusion"]
+    assert "done before" not in analyse(*paths, "--skip", 2).stderr
+    assert "done before" not in analyse(*paths[:-1], "--skip", 2).stderr
+
+
+def test_processes_share_trajectories_and_give_the_same(folder):
+    walks(folder, "a", "c")
+    (folder / "bad.extxyz").write_text("nonsense")
+    paths = ["a.extxyz", "bad.extxyz", "c.extxyz", "gone.traj"]
+    one = analyse(*paths, "--output-dir", "one")
+    two = analyse(*paths, "--output-dir", "two", "--workers", 2)
+    assert one.exit_code == two.exit_code == 1, two.output
+    alone, shared = ({r["source"]: r for r in json.loads(x.stdout)} for x in (one, two))
+    assert alone == shared and set(alone) == set(paths)
+    assert [alone[path]["verdict"] for path in paths] == ["analysed", "failed", "analysed", "failed"]
+    assert names(folder / "two" / "c") == {"distances.png", "displacements.png", "result.json"}
+    assert (folder / "two" / "report.html").read_text().count("<img") == 4
+
+
+def test_interrupted_analysis_keeps_what_is_done(folder, monkeypatch):
+    from forcefield.workflows import trajectory_analysis
+
+    walks(folder, "a", "b")
+    whole = trajectory_analysis.analyse_trajectory
+    calls = []
+
+    def stops(frames, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(frames, **options)
+
+    monkeypatch.setattr(trajectory_analysis, "analyse_trajectory", stops)
+    assert analyse("a.extxyz", "b.extxyz", "--no-plots").exit_code == 130
+    resumed = analyse("a.extxyz", "b.extxyz", "--no-plots", "--resume")
+    assert resumed.exit_code == 0 and len(calls) == 3 and "a.extxyz: done before" in resumed.stderr

@@ -37,7 +37,8 @@ def folder(tmp_path, monkeypatch):
     write(tmp_path / "initial.traj", slab)
     write(tmp_path / "final.traj", moved)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("killed", None)
 
 
 def run(*arguments):
@@ -107,6 +108,46 @@ def test_killed_search_goes_on_to_the_same_path(folder):
     assert parts["steps"] == whole["steps"] and band["band"]["steps"] < whole["steps"]
     np.testing.assert_allclose(parts["energies"], whole["energies"], rtol=0, atol=1e-10)
     assert parts["ends_moved"] == pytest.approx(whole["ends_moved"], abs=1e-10)
+
+
+def test_killed_dimer_goes_on_to_the_same_saddle(folder):
+    arguments = ["saddle", "initial.traj", "--moving", "8", "--kick", "0.3", "--calculator", "killed:Killed"]
+    script = KILLED.replace("> 40:", ">= int(os.environ.get('KILL_AT', 1000000)):")
+    (folder / "killed.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), "KILL_AT": "40"}
+    command = [sys.executable, "-m", "forcefield", *arguments, "--output-dir", "parts"]
+    killed = subprocess.run(command, env=environment, capture_output=True)
+    own = folder / "parts" / "initial"
+    assert killed.returncode == -signal.SIGKILL and {path.name for path in own.iterdir()} == {
+        "dimer.json",
+        "state.json",
+    }
+    reached = json.loads((own / "dimer.json").read_text())["dimer"]["steps"]
+    whole = run(*arguments, "--output-dir", "whole", "--json")
+    resumed = run(*arguments, "--output-dir", "parts", "--resume", "--json")
+    assert whole.exit_code == resumed.exit_code == 0, resumed.output
+    (expected,), (found,) = json.loads(whole.stdout), json.loads(resumed.stdout)
+    assert 0 < reached < found["steps"] == expected["steps"]
+    assert found["barrier"] == pytest.approx(expected["barrier"], abs=1e-6)
+    np.testing.assert_allclose(
+        read(own / "saddle.extxyz").positions, read(folder / "whole" / "initial" / "saddle.extxyz").positions, atol=1e-4
+    )
+    again = run(*arguments, "--output-dir", "parts", "--resume")
+    assert again.exit_code == 0 and "done before, saddle point found" in again.stderr
+
+
+def test_dimer_that_ran_out_of_steps_goes_on_with_more(folder):
+    arguments = ["saddle", "initial.traj", "--moving", 8, "--kick", 0.3, *EMT]
+    assert run(*arguments, "--steps", 5).exit_code == 1
+    state = folder / "saddle" / "initial" / "dimer.json"
+    early = json.loads(state.read_text())["dimer"]
+    assert early["steps"] == 5
+    assert "done before, not converged" in run(*arguments, "--steps", 5, "--resume").stderr
+    longer = run(*arguments, "--steps", 7, "--resume", "--json")
+    (record,) = json.loads(longer.stdout)
+    assert (record["steps"], record["verdict"]) == (7, "not converged") and longer.exit_code == 1
+    other = run(*arguments, "--steps", 1, "--seed", 3, "--resume", "--json")  # another search begins anew
+    assert json.loads(other.stdout)[0]["steps"] == 1
 
 
 def test_resume_takes_more_steps_but_no_other_search(folder):

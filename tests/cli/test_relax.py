@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from ase.constraints import FixAtoms
 from ase.io import read, write
 from typer.testing import CliRunner
 
 from forcefield.cli import app
+
+pytest.importorskip("matplotlib")
 
 EMT = "ase.calculators.emt:EMT"
 
@@ -68,9 +71,11 @@ def test_crystal_gives_structure_trajectory_and_json(folder):
         "Cu_relaxed.extxyz",
         "Cu_relax.traj",
         "Cu_relax.json",
+        "Cu_relax.png",
         "report.html",
     }
     page = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count('<img alt="Cu relax" src="data:image/png;base64,') == 1
     assert "Cu.cif: converged after" in page and "<td>converged</td>" in page
     record = json.loads((folder / "out" / "Cu_relax.json").read_text())
     assert record["converged"] is True and record["source"] == "Cu.cif" and record["options"]["cell"] is True
@@ -96,6 +101,7 @@ def test_automatic_cell_for_crystals_only(folder):
 
 def test_fixed_cell(folder):
     assert run("Cu.cif", "--fixed-cell").exit_code == 0
+    assert not list(folder.glob("*.png"))  # without a folder for them, unless asked for
     record = json.loads((folder / "Cu_relax.json").read_text())
     assert record["volume_change"] == 0.0 and abs(record["pressure"]) > 1.0
 
@@ -190,6 +196,7 @@ def test_impossible_structure_is_refused(folder):
         (["--fixed-cell", "--pressure", "5"], "--pressure 5.0 came with --fixed-cell"),
         (["--output-dir", "Cu.cif"], "Cannot write to the output folder Cu.cif"),
         (["--index", "first"], "--index is 'first'"),
+        (["--batch", "--plots"], "--plots came with --batch"),
         (["--model", "default"], "came together with --model"),
     ],
 )
@@ -247,6 +254,46 @@ def test_ctrl_c_in_a_real_process(folder):
     np.testing.assert_allclose(last.positions, frames[record["steps"]].positions, atol=1e-7)
     assert (folder / "Cu_relax.json").exists() and not (folder / "POSCAR_relax.json").exists()
     assert "interrupted" in stdout
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_resume_leaves_out_what_is_done(folder, workers):
+    loose = ("--fmax", 0.1, "--smax", 1, "--output-dir", "out", "--workers", workers)
+    first = run("Cu.cif", "two.traj", *loose)
+    assert first.exit_code == 0, first.output
+    files = {path: path.stat().st_mtime_ns for path in (folder / "out").iterdir() if path.name != "report.html"}
+    more = run("Cu.cif", "two.traj", "CO.xyz", *loose, "--resume")
+    assert more.exit_code == 0 and more.stderr.count("done before, converged") == 3, more.output
+    assert all(path.stat().st_mtime_ns == time for path, time in files.items())
+    shared = [line for line in more.stdout.splitlines() if line.startswith(("Cu.cif", "two.traj"))]
+    assert shared == [line for line in first.stdout.splitlines() if line.startswith(("Cu.cif", "two.traj"))]
+    assert "4 of 4 converged" in more.stdout and "<td>CO.xyz</td>" in (folder / "out" / "report.html").read_text()
+
+
+def test_resume_repeats_what_changed(folder):
+    atoms = molecule("CO")
+    write("free.extxyz", atoms)
+    options = ("free.extxyz", "--steps", 3, "--fmax", 1e-6, "--resume")
+    assert "done before" not in run(*options).stderr
+    assert "free.extxyz: done before, step limit" in run(*options).stderr
+    assert "done before" not in run("free.extxyz", "--steps", 4, "--fmax", 1e-6, "--resume").stderr
+    run(*options)
+    atoms.set_constraint(FixAtoms([0]))
+    write("free.extxyz", atoms)
+    assert "done before" not in run(*options).stderr and "done before" in run(*options).stderr
+    (folder / "free_relax.traj").unlink()
+    assert "done before" not in run(*options).stderr
+    (folder / "free_relax.json").write_text('{"half')
+    assert "done before" not in run(*options).stderr
+
+
+def test_resume_does_an_interrupted_structure_again(folder):
+    files = ("CO.xyz", "Cu.cif", "--steps", 4)
+    interrupted = run(*files, calculator="slow_calculators:StopsAtSixthCall")
+    assert interrupted.exit_code == 130
+    resumed = run(*files, "--resume", calculator="slow_calculators:StopsAtSixthCall")
+    assert resumed.exit_code == 1 and "CO.xyz: done before, step limit" in resumed.stderr
+    assert json.loads((folder / "Cu_relax.json").read_text())["steps"] == 4
 
 
 def test_processes_give_what_one_process_gives(folder):

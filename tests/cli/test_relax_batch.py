@@ -93,8 +93,8 @@ def test_resume_with_other_options_is_refused(folder, run):
 
 
 def test_options_of_a_batch_need_one(folder, run):
-    result = run("H2O.xyz", "--resume")
-    assert result.exit_code == 2 and "--resume, --max-edges and --engine belong to --batch" in result.stderr
+    result = run("H2O.xyz", "--max-edges", 100)
+    assert result.exit_code == 2 and "--max-edges and --engine belong to --batch" in result.stderr
 
 
 def test_any_calculator(folder, run):

@@ -59,6 +59,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "mpnn: mean": {"aggregation": "mean", "update": "residual"},
     "mpnn: max": {"aggregation": "max", "message": "edge_network", "update_edges": False},
     "allegro: three layers": {"n_layers": 3, "lmax": 1},
+    "allegro: one layer": {"n_layers": 1},
     "transformer: one layer": {"lmax": 3, "n_layers": 1},
 }
 """Other forms: what they change in the small network."""

@@ -43,6 +43,17 @@ def test_blocks_of_atoms_give_what_all_at_once_give(
     torch.testing.assert_close(again, curvature, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("slots", [1, 100])
+def test_blocks_give_the_same_tensors(
+    potential: Potential, crystal: Graph, slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = potential.network
+    whole = network.tensor_features(crystal, crystal.edge_vectors())  # type: ignore[operator]
+    monkeypatch.setattr(density, "LARGEST_BLOCK", slots)
+    blocks = network.tensor_features(crystal, crystal.edge_vectors())  # type: ignore[operator]
+    torch.testing.assert_close(blocks, whole, rtol=0, atol=1e-12)
+
+
 def test_blocks_give_the_same_gradient_of_a_training_loss(
     potential: Potential, crystal: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,16 +12,17 @@ from e3nn import o3
 
 from forcefield.graph import graph_from_atoms
 from forcefield.networks import NETWORKS
-from forcefield.networks.interface import EquivariantNetwork
+from forcefield.testing.checks_network import with_ghosts
 
-EQUIVARIANT = sorted(name for name, kind in NETWORKS.items() if issubclass(kind, EquivariantNetwork))
+EQUIVARIANT = sorted(name for name, kind in NETWORKS.items() if hasattr(kind, "tensor_features"))
+OTHERS = ["mace: tensors", "nequip: Nequix", "density: one layer", "allegro: three layers", "allegro: one layer"]
 
 
 def test_these_networks_have_tensors() -> None:
-    assert EQUIVARIANT == ["mace", "nequip", "painn", "tensornet", "transformer"]
+    assert EQUIVARIANT == ["allegro", "density", "mace", "nequip", "painn", "tensornet", "transformer"]
 
 
-@pytest.mark.parametrize("equivariant", [*EQUIVARIANT, "mace: tensors", "nequip: Nequix"])
+@pytest.mark.parametrize("equivariant", [*EQUIVARIANT, *OTHERS])
 def test_tensors_turn_with_the_structure(equivariant: str, small: Any, rattled_crystal: ase.Atoms) -> None:
     network = small(equivariant).make().double()
     assert network.tensor_channels
@@ -38,6 +39,16 @@ def test_tensors_turn_with_the_structure(equivariant: str, small: Any, rattled_c
         assert x.abs().max() > 1e-4
         wigner = o3.Irrep(l, (-1) ** l).D_from_matrix(matrix)
         torch.testing.assert_close(torch.einsum("mn,anc->amc", wigner, x), y, rtol=0, atol=1e-6)  # the angles' digits
+
+
+@pytest.mark.parametrize("equivariant", EQUIVARIANT)
+def test_tensors_are_the_same_with_ghosts(equivariant: str, small: Any, rattled_crystal: ase.Atoms) -> None:
+    network = small(equivariant).make().double()
+    graph = graph_from_atoms(rattled_crystal, network.cutoff)
+    ghosted, owners, _ = with_ghosts(graph, graph.n_atoms)
+    found = network.tensor_features(ghosted, ghosted.edge_vectors(), lambda x: x.index_select(0, owners))
+    expected = network.tensor_features(graph, graph.edge_vectors())
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("flat", ["nequip: one layer", "mace: one layer", "transformer: one layer"])

@@ -19,13 +19,15 @@ from forcefield.tasks.task import Task
 from forcefield.tasks.tensors import SHAPES, full_tensor
 
 SMALL = {
+    "density": {"cutoff": 4.0, "channels": 8, "n_radial": 4, "n_warped": 3, "message_vectors": 4, "hidden": 8},
+    "allegro": {"cutoff": 4.0, "channels": 8, "tensor_channels": 4, "n_radial": 5, "hidden": 8},
     "painn": {"cutoff": 4.0, "channels": 8, "n_layers": 2},
     "tensornet": {"cutoff": 4.0, "channels": 6, "n_layers": 1, "n_radial": 6},
     "nequip": {"cutoff": 4.0, "channels": [8, 6, 4], "n_layers": 2, "n_radial": 5, "radial_hidden": [8]},
     "mace": {"cutoff": 4.0, "channels": 5, "n_layers": 2, "n_radial": 5, "radial_hidden": [8], "correlation": 2},
     "transformer": {"cutoff": 4.0, "channels": 4, "n_heads": 2, "n_layers": 2, "n_radial": 4, "radial_hidden": 6},
 }
-REACH = {"painn": 2, "tensornet": 4, "nequip": 4, "mace": 2, "transformer": 4}
+REACH = {"density": 4, "allegro": 4, "painn": 2, "tensornet": 4, "nequip": 4, "mace": 2, "transformer": 4}
 """Highest degree that products of two of the body's tensors have."""
 
 
@@ -91,7 +93,15 @@ def directional(atoms: Atoms, rank: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("shape", "equivariant"), [("vector", "painn"), ("symmetric", "tensornet"), ("elastic", "nequip")]
+    ("shape", "equivariant"),
+    [
+        ("vector", "painn"),
+        ("symmetric", "tensornet"),
+        ("elastic", "nequip"),
+        ("vector", "density"),
+        ("symmetric", "density"),
+        ("symmetric", "allegro"),
+    ],
 )
 def test_vectors_and_tensors_are_learned(shape, equivariant, crystal, tmp_path):
     from forcefield.tasks.config import PropertyConfig

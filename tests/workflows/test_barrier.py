@@ -15,7 +15,7 @@ from ase.mep import NEB
 from ase.optimize import BFGS
 
 from forcefield.workflows.barrier import neb
-from forcefield.workflows.barrier_checkpoint import BandCheckpoint
+from forcefield.workflows.barrier_checkpoint import SearchCheckpoint
 from forcefield.workflows.barrier_saddle import saddle
 from forcefield.workflows.barrier_setup import match_ends
 from forcefield.workflows.outcome import plain
@@ -121,16 +121,16 @@ def test_interrupted_band_goes_on_exactly(tmp_path, stop):
 
     path = tmp_path / "band.json"
     with pytest.raises(Interrupted):
-        neb(*wells(), DoubleWell(0.4, 0.1), **options, checkpoint=BandCheckpoint(path), callback=interrupt)
+        neb(*wells(), DoubleWell(0.4, 0.1), **options, checkpoint=SearchCheckpoint(path), callback=interrupt)
     taken = []
     again = neb(
-        *wells(), DoubleWell(0.4, 0.1), **options, checkpoint=BandCheckpoint(path), callback=lambda s: taken.append(s)
+        *wells(), DoubleWell(0.4, 0.1), **options, checkpoint=SearchCheckpoint(path), callback=lambda s: taken.append(s)
     )
     assert again.steps == whole.steps and taken[0].step == stop
     np.testing.assert_array_equal(again.energies, whole.energies)
     np.testing.assert_array_equal(again.saddle.positions, whole.saddle.positions)
     assert again.ends_moved == whole.ends_moved
-    finished = neb(*wells(), DoubleWell(0.4, 0.1), **options, checkpoint=BandCheckpoint(path))
+    finished = neb(*wells(), DoubleWell(0.4, 0.1), **options, checkpoint=SearchCheckpoint(path))
     assert finished.steps == whole.steps and finished.forward == whole.forward and finished.verdict == whole.verdict
 
 
@@ -138,7 +138,7 @@ def test_checkpoint_is_of_one_search_only(tmp_path):
     path = tmp_path / "band.json"
 
     def search(potential="a", ends=None, **options):
-        checkpoint = BandCheckpoint(path, about={"potential": potential})
+        checkpoint = SearchCheckpoint(path, about={"potential": potential})
         return neb(*(ends or wells()), DoubleWell(), relax_ends=False, checkpoint=checkpoint, **options)
 
     assert search(steps=3).verdict == "not converged"
@@ -152,7 +152,52 @@ def test_checkpoint_is_of_one_search_only(tmp_path):
     path.write_text("not JSON")
     with pytest.raises(ValueError, match="is damaged"):
         search()
-    assert not BandCheckpoint(path, resume=False).path.exists()
+    assert not SearchCheckpoint(path, resume=False).path.exists()
+
+
+@pytest.mark.parametrize("stop", [0, 1, 4, 9])
+def test_interrupted_dimer_goes_on_exactly(tmp_path, stop):
+    start, _ = wells()
+    options = {"direction": np.array([[0.5, 1.0, 0.5]]), "fmax": 0.0005}
+    whole = saddle(start, DoubleWell(0.1), **options)
+    assert whole.verdict == "saddle point found" and whole.steps > 9
+
+    def interrupt(step):
+        if step.step == stop:
+            raise Interrupted
+
+    path = tmp_path / "dimer.json"
+    with pytest.raises(Interrupted):
+        saddle(start, DoubleWell(0.1), **options, checkpoint=SearchCheckpoint(path), callback=interrupt)
+    taken = []
+    again = saddle(start, DoubleWell(0.1), **options, checkpoint=SearchCheckpoint(path), callback=taken.append)
+    assert [step.step for step in taken] == list(range(stop + bool(stop), whole.steps + 1))
+    assert taken[-1].max_force <= 0.0005 and taken[-1].curvature < 0.0
+    for name in ("steps", "verdict", "barrier", "curvature", "max_force"):
+        assert getattr(again, name) == getattr(whole, name)
+    np.testing.assert_array_equal(again.atoms.positions, whole.atoms.positions)
+    np.testing.assert_array_equal(again.mode, whole.mode)
+
+
+def test_dimer_goes_on_with_more_steps_but_not_as_another_search(tmp_path):
+    start, _ = wells()
+    path, kick = tmp_path / "dimer.json", {"direction": np.array([[0.5, 1.0, 0.5]]), "fmax": 0.0005}
+
+    def search(**options):
+        return saddle(start, DoubleWell(0.1), checkpoint=SearchCheckpoint(path), **{**kick, **options})
+
+    whole = saddle(start, DoubleWell(0.1), **kick)
+    assert search(steps=4).verdict == "not converged"
+    more = search(steps=100)
+    assert (more.verdict, more.steps, more.barrier) == (whole.verdict, whole.steps, whole.barrier)
+    assert search(steps=100).barrier == whole.barrier  # of a finished search, at once
+    with pytest.raises(ValueError, match="another search: direction differ"):
+        search(direction=np.array([[1.0, 0.0, 0.0]]))
+    with pytest.raises(ValueError, match="another search: fmax differ"):
+        search(fmax=0.1)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="is damaged"):
+        search()
 
 
 def test_path_without_a_barrier_and_band_without_time():
