@@ -299,6 +299,11 @@ class GNNCalculator(Calculator):
         structure = self.atoms if atoms is None else atoms
         if structure is None:
             raise ValueError("no structure: give atoms, or calculate something first")
+        if not isinstance(structure, ase.Atoms):
+            raise TypeError(
+                f"a {type(structure).__name__} came, but a calculator needs ase.Atoms; for pymatgen's structures use "
+                "forcefield.predict(structure), or structure.to_ase_atoms()"
+            )
         return structure
 
     def _structure(self, atoms: ase.Atoms | None) -> ase.Atoms:
@@ -338,10 +343,15 @@ def resolve_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f'device is {device!r} but must be "auto", "cpu", "cuda", "cuda:1", ...') from error
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f'device is {device!r}, but PyTorch sees {torch.cuda.device_count()} GPUs; use "auto" or "cpu"'
         )
+    try:
+        torch.zeros(1, dtype=torch.float64, device=found)
+    except (RuntimeError, TypeError, NotImplementedError) as error:  # no such hardware, or one without double precision
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f'device is {device!r}, which cannot be used here ({reason}); use "auto" or "cpu"') from error
     return found

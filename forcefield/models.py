@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
@@ -205,9 +206,11 @@ def load_model(
             "forcefield.predict(structures, model=...) or GNNCalculator(properties=[...])"
         )
     weights = read_weights(folder, config)
-    elements = [chemical_symbols.index(symbol) for symbol in config["elements"]]
-    with torch.device("meta"):
-        network = build_network(config["network"], elements, **config["hyperparameters"])
+    try:
+        potential = _potential_without_weights(config)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # whatever a network says of odd parameters
+        raise ModelError(f"{folder / CONFIG} describes no model of this version of the package: {error}") from error
+    network = potential.network
     for name, buffer in list(network.named_buffers()):
         if buffer.is_meta and name not in weights:
             raise ModelError(f"{folder / WEIGHTS} lacks {name}; the file does not fit this version of the network")
@@ -215,16 +218,30 @@ def load_model(
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise ModelError(f"{folder / WEIGHTS} does not fit the network {config['network']!r}: {error}") from error
-    potential = Potential(
+    potential.requires_grad_(False)
+    return Model(folder.name, potential.with_dtype(dtype).to(device).eval(), config)
+
+
+def _potential_without_weights(config: Mapping[str, Any]) -> Potential:
+    """The potential that a config describes; the network's parameters are still on the meta device.
+
+    Raises:
+        ValueError: an element, energy or hyper-parameter is impossible.
+        TypeError: the network has no such hyper-parameter.
+    """
+    isolated, bound = _by_number(config["isolated_energies"]), _by_number(config["bound_energies"])
+    if not all(math.isfinite(energy) for energy in (*isolated.values(), *bound.values(), float(config["scale"]))):
+        raise ValueError("a reference energy or the scale is not a finite number")
+    with torch.device("meta"):
+        network = build_network(config["network"], _numbers(config["elements"]), **config["hyperparameters"])
+    return Potential(
         network,
-        isolated_energies=_by_number(config["isolated_energies"]),
-        bound_energies=_by_number(config["bound_energies"]),
+        isolated_energies=isolated,
+        bound_energies=bound,
         scale=config["scale"],
         repulsion=config["repulsion"],
         saturates=config.get("saturates", True),
     )
-    potential.requires_grad_(False)
-    return Model(folder.name, potential.with_dtype(dtype).to(device).eval(), config)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -235,9 +252,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        version = int(config["format"])
+        version = config["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / CONFIG} cannot be read as a model configuration: {error}") from error
+    if type(version) is not int:  # 1.5 would be taken for a later format, and miss an update
+        raise ModelError(f"{folder / CONFIG} cannot be read as a model configuration: its format is {version!r}")
     if version > FORMAT:
         raise ModelError(
             f"{folder} has model format {version}, this version of the package reads up to {FORMAT}; "
@@ -247,7 +266,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         if old not in UPDATES:
             raise ModelError(f"{folder} has model format {old}, which this version of the package no longer reads")
         config = UPDATES[old](config)
-    needed = NEEDED if config.get("task", "potential") == "potential" else NEEDED_PROPERTY
+    task = config.get("task", "potential")
+    if task not in ("potential", "property"):
+        raise ModelError(f"{folder / CONFIG} has the task {task!r}, but must have potential or property")
+    needed = NEEDED if task == "potential" else NEEDED_PROPERTY
     missing = [name for name in needed if name not in config]
     if missing:
         raise ModelError(f"{folder / CONFIG} lacks {', '.join(missing)}; it is no complete model configuration")
@@ -284,7 +306,19 @@ def _by_symbol(potential: Potential, table: str) -> dict[str, float]:
 
 
 def _by_number(energies: Mapping[str, float]) -> dict[int, float]:
-    return {chemical_symbols.index(symbol): float(energy) for symbol, energy in energies.items()}
+    return dict(zip(_numbers(energies), map(float, energies.values()), strict=True))
+
+
+def _numbers(symbols: Iterable[str]) -> list[int]:
+    """Atomic numbers of elements.
+
+    Raises:
+        ValueError: there is no such element.
+    """
+    unknown = [symbol for symbol in symbols if symbol not in atomic_numbers]
+    if unknown:
+        raise ValueError(f"there are no elements {', '.join(map(str, unknown))}")
+    return [atomic_numbers[symbol] for symbol in symbols]
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

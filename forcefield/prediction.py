@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,14 +16,14 @@ import torch
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from forcefield.calculator import DTYPES, resolve_device
+from forcefield.calculator import DTYPES, OverlapWarning, resolve_device
 from forcefield.derivatives import Prediction, evaluate
 from forcefield.evaluation import Evaluator, is_out_of_memory
 from forcefield.graph import Graph, collate, graph_from_atoms
 from forcefield.memory import Size, estimate_bytes, size_of
 from forcefield.models import CONFIG, Model, load_model, model_folder, read_config
 from forcefield.potential import Potential
-from forcefield.structures import TooLargeError, as_atoms, check_structure
+from forcefield.structures import TooLargeError, as_atoms, check_structure, close_contacts, overlap_message
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def predict(
 ) -> StructurePrediction | list[StructurePrediction]:
     """Energy, forces and stress of one structure or of many, in batches.
 
+    Warns once (`OverlapWarning`) where atoms of structures are closer than half the sum of their covalent radii.
+
     Args:
         structures: an ``ase.Atoms``, a pymatgen ``Structure`` or ``Molecule``, or a list of them.
         model: "default", the name of a shipped model, or the path of a model folder, of a potential or a property.
@@ -101,7 +104,7 @@ def predict(
 
     Raises:
         ValueError: a structure is unusable (empty, not finite, an unknown element, ...), and nothing is computed then;
-            or memory does not suffice for one structure by itself.
+            an energy is not finite, as of atoms at the same place; or memory does not suffice for one structure.
         TypeError: an object is no structure.
     """
     single = not isinstance(structures, (list, tuple))
@@ -119,12 +122,20 @@ def predict(
     loaded = _load(folder, changed, target, dtype)
     atoms = [_checked(k, structure, loaded.potential.elements, single) for k, structure in enumerate(given)]
     results: list[StructurePrediction] = []
+    overlaps: list[str] = []
     graphs = (graph_from_atoms(structure, loaded.potential.cutoff) for structure in atoms)
     evaluator = _Evaluator(loaded.potential)
     for batch in batches(graphs, max_edges) if memory is None else batches_in_memory(graphs, loaded.potential, memory):
-        results += _split(evaluator(collate(batch).to(target), first=len(results)), batch)
+        found = _split(evaluator(collate(batch).to(target), first=len(results)), batch)
+        for prediction, graph in zip(found, batch, strict=True):
+            name = "" if single else f"structure {len(results)}: "
+            overlaps += _overlaps(atoms[len(results)], graph, prediction.energy, name)
+            results.append(prediction)
         if progress is not None:
             progress(len(results), len(atoms))
+    if overlaps:
+        more = f" So do atoms of {len(overlaps) - 1} more structures." if len(overlaps) > 1 else ""
+        warnings.warn(overlaps[0] + more, OverlapWarning, stacklevel=3)
     return results[0] if single else results
 
 
@@ -236,6 +247,19 @@ class _Evaluator:
             return self._in_parts(graph)
         except TooLargeError as error:
             raise ValueError(f"structure {first + error.structure}: {error}") from error
+
+
+def _overlaps(atoms: ase.Atoms, graph: Graph, energy: float, name: str) -> list[str]:
+    """What there is to say of overlapping atoms of a structure, if any.
+
+    Raises:
+        ValueError: the energy is not finite.
+    """
+    i, j = graph.edge_index.numpy()
+    said = overlap_message(atoms, close_contacts(atoms, pairs=(i, j, graph.edge_lengths().numpy())))
+    if not np.isfinite(energy):
+        raise ValueError(f"{name}the energy is not finite ({energy}). {said}".rstrip())
+    return [name + said] if said else []
 
 
 def _split(prediction: Prediction, graphs: list[Graph]) -> list[StructurePrediction]:

@@ -34,7 +34,7 @@ def as_atoms(structure: Any) -> Atoms:
     """
     if isinstance(structure, Atoms):
         return structure.copy()
-    if _is_from_pymatgen(structure):
+    if is_from_pymatgen(structure):
         if not structure.is_ordered:
             raise ValueError(
                 f"The pymatgen structure {structure.formula} has partially occupied sites; each must hold one element. "
@@ -49,7 +49,7 @@ def as_atoms(structure: Any) -> Atoms:
     )
 
 
-def _is_from_pymatgen(structure: Any) -> bool:
+def is_from_pymatgen(structure: Any) -> bool:
     """Say whether the object is a pymatgen structure or molecule, without importing pymatgen."""
     return any(
         kind.__name__ == "SiteCollection" and kind.__module__.startswith("pymatgen.")

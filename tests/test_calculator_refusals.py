@@ -84,6 +84,14 @@ def test_call_without_structure_is_refused(calculator):
             ask()
 
 
+def test_what_is_no_structure_of_ase_is_named(calculator):
+    core = pytest.importorskip("pymatgen.core")
+    copper = core.Structure(core.Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
+    for ask in (calculator.get_potential_energy, calculator.get_stress, calculator.get_descriptors):
+        with pytest.raises(TypeError, match=r"a Structure came, .* needs ase.Atoms; .* forcefield.predict"):
+            ask(copper)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -92,6 +100,8 @@ def test_call_without_structure_is_refused(calculator):
         ({"skin": np.nan}, "skin is nan but must be"),
         ({"device": "toaster"}, "device is 'toaster' but must be"),
         ({"device": "cuda:99"}, "device is 'cuda:99', but PyTorch sees"),
+        ({"device": None}, "device is None but must be"),
+        ({"device": "mps"}, "device is 'mps', which cannot be used here"),  # no double precision, where there is one
     ],
 )
 def test_impossible_options_are_refused(tiny_model, options, message):

@@ -165,7 +165,7 @@ def test_damaged_weights_are_refused(copied):
         load_model(copied)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "newest"}', "null"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "newest"}', '{"format": 1.5}', "null"])
 def test_damaged_config_is_refused(copied, content):
     (copied / "config.json").write_text(content)
     with pytest.raises(ModelError, match="cannot be read as a model configuration"):
@@ -177,6 +177,23 @@ def test_incomplete_config_is_refused(copied, name):
     change_config(copied, **{name: None})
     with pytest.raises(ModelError, match=f"lacks {name}"):
         load_model(copied)
+
+
+def test_impossible_config_is_refused(copied):
+    config = load_model(copied).config
+    for impossible, said in (
+        ({"hyperparameters": {**config["hyperparameters"], "wings": 2}}, "wings"),
+        ({"hyperparameters": {**config["hyperparameters"], "channels": "many"}}, "describes no model"),
+        ({"network": "phlogiston"}, "unknown network 'phlogiston'"),
+        ({"elements": [*config["elements"], "Zz"]}, "no elements Zz"),
+        ({"bound_energies": {"Na": -1.0}}, "no reference energy for atomic numbers"),
+        ({"scale": float("nan")}, "not a finite number"),
+        ({"scale": "large"}, "large"),
+        ({"task": "fortune"}, "task 'fortune', but must have potential or property"),
+    ):
+        change_config(copied, **{**config, **impossible})
+        with pytest.raises(ModelError, match=said):
+            load_model(copied)
 
 
 def test_weights_of_another_network_are_refused(copied):

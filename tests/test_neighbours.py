@@ -273,10 +273,10 @@ def test_skin_list_survives_the_motion_that_it_promises(seed, skin):
     skin_list = SkinList(4.0, skin)
     skin_list.edges(positions, cell, pbc)
     direction = np.random.default_rng(seed).normal(size=positions.shape)
-    moved = positions + 0.49 * skin * direction / np.linalg.norm(direction, axis=1, keepdims=True)
-    assert_complete(skin_list, moved, cell, pbc)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    assert_complete(skin_list, positions + 0.49 * skin * direction, cell, pbc)
     assert skin_list.builds == 1
-    assert_complete(skin_list, moved + 0.3 * skin, cell, pbc)
+    assert_complete(skin_list, positions + 0.8 * skin * direction, cell, pbc)
     assert skin_list.builds == 2
 
 

@@ -11,6 +11,7 @@ from ase.build import bulk, molecule
 
 import forcefield.prediction
 from forcefield import GNNCalculator, ModelError, predict
+from forcefield.calculator import OverlapWarning
 from forcefield.models import load_model, save_model
 from forcefield.prediction import StructurePrediction
 from forcefield.testing.structures import build_structures
@@ -109,6 +110,21 @@ def test_errors_name_the_structure_and_nothing_is_computed(tiny_model, monkeypat
     with pytest.raises(kind, match=message) as single:
         predict(bad, model=tiny_model, device="cpu")
     assert "structure 0" not in str(single.value)
+
+
+def test_overlaps_are_told_once_and_an_energy_that_is_not_finite_is_refused(tiny_model):
+    near = [Atoms("Cu2", positions=[[0, 0, 0], [0, 0, z]]) for z in (0.5, 0.7)]
+    with pytest.warns(OverlapWarning) as told:
+        found = predict([STRUCTURES[0], *near], model=tiny_model, device="cpu")
+    assert len(told) == 1 and all(np.isfinite(prediction.energy) for prediction in found)
+    assert str(told[0].message).startswith("structure 1: 1 pair of atoms overlap: 0 Cu - 1 Cu: 0.500 Å")
+    assert str(told[0].message).endswith("So do atoms of 1 more structures.")
+    assert Path(told[0].filename).name == Path(__file__).name
+    same = Atoms("Cu2", positions=np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"^structure 1: the energy is not finite .*0 Cu - 1 Cu: 0.000 Å"):
+        predict([STRUCTURES[0], same], model=tiny_model, device="cpu")
+    with pytest.raises(ValueError, match=r"^the energy is not finite"):
+        predict(same, model=tiny_model, device="cpu")
 
 
 def test_disordered_pymatgen_structure_is_named(tiny_model):

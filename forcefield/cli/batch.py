@@ -65,7 +65,7 @@ def work_through_items(
         try:
             for item in items(progress, failed):
                 try:
-                    with overlaps_known():
+                    with warnings_noted(item.label, progress.note):
                         line = process(item, progress)
                 except Exception as error:  # whatever a calculator or a file system raises belongs to this structure
                     failed(item.label, error)
@@ -130,3 +130,14 @@ def overlaps_known() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\d+ pairs? of atoms overlap")
         yield
+
+
+@contextmanager
+def warnings_noted(label: str, note: Callable[[str], None]) -> Iterator[None]:
+    """Turn the warnings about a structure into lines with its label, the one on overlaps (see above) left out."""
+    with warnings.catch_warnings(record=True) as caught, overlaps_known():
+        try:
+            yield
+        finally:
+            for text in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
+                note(f"{label}: warning: {text}")

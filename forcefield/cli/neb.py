@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forcefield.cli.batch import warnings_noted
 from forcefield.cli.folder import RESULT
 from forcefield.cli.groups import expand_groups
 from forcefield.cli.options import (
@@ -113,7 +114,7 @@ def _conclude(record: dict[str, Any], root: Path, as_json: bool) -> None:
     if as_json:
         print_json([content])
     else:
-        print_table(columns, rows)
+        print_table(columns, rows, numeric=COLUMNS)
         print_summary(f"results are in {root}", failures)
         for warning in record.get("warnings", ()):
             typer.echo(f"warning: {warning}", err=True)
@@ -143,7 +144,8 @@ def _find_path(
             progress.detail(f"step {step.step}  {step.max_force:.3f} eV/Å  barrier {step.barrier:.3f} eV")
 
         try:
-            result = find_path(*ends, engine, callback=show, **options)
+            with warnings_noted("path", progress.note):
+                result = find_path(*ends, engine, callback=show, **options)
             _write_files(result, folder, plots=plots)
         except KeyboardInterrupt as error:
             raise typer.Exit(INTERRUPTED) from error

@@ -54,7 +54,9 @@ def phonons(
         from forcefield.workflows.phonons_setup import PhononOptions
 
         options = PhononOptions(**asdict(vibrations), follow_imaginary=follow_imaginary).to_dict()
-    charges = None if born is None or not born.is_file() else born.read_text(encoding="utf-8")
+        if born is not None and not born.is_file():
+            raise ValueError(f"--born is {born}, but there is no such file.")
+        charges = None if born is None else born.read_text(encoding="utf-8")
     identity, inputs = {**options, "born": charges}, {**options, "born": born}
     command = Command("phonons", COLUMNS, _row, _compute, identity, inputs, plots=plots, precision="float64")
     run_over_structures(command, files, choice, folder)

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from forcefield.cli.batch import Item, Items, failure_handler, frames_of, overlaps_known
+from forcefield.cli.batch import Item, Items, failure_handler, frames_of, warnings_noted
 from forcefield.cli.options import CalculatorChoice
 from forcefield.cli.report import ProgressLine
 from forcefield.worker_process import prepare_worker
@@ -106,7 +106,7 @@ def share_out(
                     progress.done(line)
                     continue
                 try:
-                    running[pool.submit(_compute, job)] = item.label
+                    running[pool.submit(_compute, job, item.label)] = item.label
                 except BrokenProcessPool:
                     failed(item.label, ValueError(LOST))
                     raise
@@ -160,12 +160,12 @@ class _Notes:
         self.lines.append(text)
 
 
-def _compute(work: Work) -> tuple[Any, list[str]]:
+def _compute(work: Work, label: str) -> tuple[Any, list[str]]:
     """Compute a structure in a worker process: what it gave, and the lines to show."""
     if "engine" not in _worker:
         choice = _worker["choice"]
         _worker["engine"] = None if choice is None else choice.load()
     notes = _Notes()
-    with overlaps_known():
+    with warnings_noted(label, notes.note):
         result = work.run(_worker["engine"], notes, _worker["memory"])
     return result, notes.lines

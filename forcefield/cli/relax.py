@@ -14,7 +14,7 @@ from forcefield.cli.batch import work_through
 from forcefield.cli.groups import expand_groups
 from forcefield.cli.html_report import Section, report_failures
 from forcefield.cli.options import AsJson, CalculatorChoice, Debug, Files, Index, Resume, Workers
-from forcefield.cli.relax_work import COLUMNS, NUMERIC, Batch, Outcome, Plan
+from forcefield.cli.relax_work import COLUMNS, NUMERIC, Batch, Outcome, Plan, summary
 from forcefield.cli.report import INTERRUPTED, fail, one_line_errors, print_json, print_summary, print_table
 from forcefield.cli.structures import refuse_plots_without_matplotlib
 
@@ -164,14 +164,13 @@ def _report(outcomes: Sequence[Outcome], plan: Plan, *, as_json: bool) -> None:
 
 def _sections(outcomes: Sequence[Outcome], plan: Plan) -> list[Section]:
     """What the page tells of each structure."""
-    return [
-        Section(
-            outcome.row[0],
-            {**outcome.record, "verdict": outcome.line, "identity": outcome.record},
-            None if "error" in outcome.record else plan.folder,
-        )
-        for outcome in outcomes
-    ]
+    sections = []
+    for outcome in outcomes:
+        record = outcome.record
+        failed = "error" in record
+        about = {**record, "verdict": "failed" if failed else summary(record), "identity": record}
+        sections.append(Section(outcome.row[0], about, None if failed else plan.folder))
+    return sections
 
 
 def _together(

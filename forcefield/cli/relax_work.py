@@ -61,8 +61,15 @@ class Plan:
                 raise ValueError("a pressure needs a structure that is periodic along three axes.")
         return options
 
-    def write(self, frame: Frame, name: str, result: RelaxResult, others: Sequence[Path] = ()) -> Outcome:
-        """Write the files of a relaxed structure.
+    def write(
+        self,
+        frame: Frame,
+        name: str,
+        result: RelaxResult,
+        others: Sequence[Path] = (),
+        steps: Sequence[RelaxStep] = (),
+    ) -> Outcome:
+        """Write the files of a relaxed structure: first the structure, last the record, which marks it as done.
 
         Raises:
             OSError: if one cannot be written.
@@ -70,15 +77,25 @@ class Plan:
         from forcefield.cli.io import write_json, write_structure
 
         written = write_structure(result.atoms, self.folder, f"{name}_relaxed", frame.path)
+        figures = self._draw(name, result, steps)
         record = {
             **frame.origin,
             **result.to_dict(),
             "verdict": result.verdict,
             **self.identity(frame),
-            "files": [path.name for path in (*written, *others)],
+            "files": [path.name for path in (*written, *others, *figures)],
         }
         write_json(self.folder / f"{name}_relax.json", record)
         return _outcome(frame.label, record)
+
+    def _draw(self, name: str, result: RelaxResult, steps: Sequence[RelaxStep]) -> list[Path]:
+        """Draw the figure, if there is to be one and it has something to show."""
+        if not self.plots or len(steps) < 2:
+            return []
+        from forcefield.workflows.plots_relax import plot_relaxation
+
+        path = self.folder / f"{name}_relax.png"
+        return [plot_relaxation(steps, result, path, fmax=self.options.fmax, smax=self.options.smax)]
 
     def identity(self, frame: Frame) -> dict[str, Any]:
         """Give the part of a record that two relaxations of the same result have in common.
@@ -125,17 +142,7 @@ class Job:
         trajectory = self.plan.folder / f"{self.name}_relax.traj"
         options = self.plan.options_for(self.frame)
         result = relax_structure(self.frame.atoms, engine, trajectory=trajectory, callback=show, **options)
-        return self.plan.write(self.frame, self.name, result, [trajectory, *self._draw(taken, result)])
-
-    def _draw(self, steps: Sequence[RelaxStep], result: RelaxResult) -> list[Path]:
-        """Draw the figure, if there is to be one and it has something to show."""
-        if not self.plan.plots or len(steps) < 2:
-            return []
-        from forcefield.workflows.plots_relax import plot_relaxation
-
-        options = self.plan.options
-        path = self.plan.folder / f"{self.name}_relax.png"
-        return [plot_relaxation(steps, result, path, fmax=options.fmax, smax=options.smax)]
+        return self.plan.write(self.frame, self.name, result, [trajectory], taken)
 
 
 @dataclass
@@ -202,9 +209,13 @@ class Batch:
 
 def _outcome(label: str, record: dict[str, Any], how: str = "") -> Outcome:
     """Tell of a relaxation from its record."""
+    return Outcome(record["converged"], _row(label, record), record, f"{label}: {how}{summary(record)}")
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """Say how a relaxation went."""
     energy = format_number(record["energy_per_atom"], 4)
-    line = f"{label}: {how}{record['verdict']} after {record['steps']} steps, {energy} eV/atom"
-    return Outcome(record["converged"], _row(label, record), record, line)
+    return f"{record['verdict']} after {record['steps']} steps, {energy} eV/atom"
 
 
 def _row(label: str, record: Mapping[str, Any]) -> list[str]:

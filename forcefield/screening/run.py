@@ -6,6 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from forcefield.screening.result import (
 from forcefield.screening.table import NO_PARQUET, write_tables
 from forcefield.screening.work import describe_work, prepare_work
 from forcefield.screening.worker import Work, compute, failed_record
-from forcefield.structures import as_atoms
+from forcefield.structures import as_atoms, is_from_pymatgen
 from forcefield.workflows.batched.store import structure_key
 
 JOURNAL = "screening.jsonl"
@@ -88,11 +89,17 @@ def screen(
     Raises:
         ValueError: for an unknown task, impossible options, a folder of another screening, or a broken executor that
             cannot be replaced.
-        TypeError: if a single structure came instead of many.
+        TypeError: if a single structure or a path came instead of many structures.
         OSError: if the folder cannot be written.
     """
-    if isinstance(structures, Atoms):
-        raise TypeError("A single ase.Atoms came, but many structures are expected; give a list or an iterator")
+    if isinstance(structures, Atoms) or is_from_pymatgen(structures):
+        kind = type(structures).__name__
+        raise TypeError(f"A single {kind} came, but many structures are expected; give a list or an iterator")
+    if isinstance(structures, str | PathLike):
+        raise TypeError(
+            f"The path {str(structures)!r} came, but structures are expected; give ase.io.iread(path, ':') for a file, "
+            "or use the command `forcefield screen` for a folder"
+        )
     if in_flight is not None and in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}, but must be 1 or more")
     work = prepare_work(task, options or {}, calculator, here=executor is None)

@@ -170,9 +170,10 @@ def require_converged(result: RelaxResult, what: str) -> None:
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
     if not result.converged:
+        pressure = "" if result.pressure is None else f" and a pressure of {result.pressure:.3g} GPa"
         raise ValueError(
             f"{what} did not converge: {result.reason} after {result.steps} steps with a largest force of "
-            f"{result.max_force:.2e} eV/Å. {ADVICE[result.reason]}"
+            f"{result.max_force:.2e} eV/Å{pressure}. {ADVICE[result.reason]}"
         )
 
 

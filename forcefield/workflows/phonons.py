@@ -116,13 +116,14 @@ class _Study:
         self.options = options
         self.start = start
         self.callback = callback
+        self.notes = list(start.notes)
 
     def run(self, born: Born | None) -> PhononResult:
         """Compute, analyse and follow."""
         relaxed = self.start.atoms
         phonon = self._harmonic(relaxed)
         if born is not None:
-            set_born_charges(phonon, born)
+            self.notes += set_born_charges(phonon, born)
         _, modes = supercell_modes(phonon, self.options.tolerance)
         followed, stable = self._follow(relaxed, phonon) if modes and self.options.follow_imaginary else ((), None)
         return self._sum_up(phonon, followed, stable)
@@ -177,9 +178,9 @@ class _Study:
 
     def _warnings(self, share: float) -> list[str]:
         if share <= 0.0:
-            return self.start.notes
+            return self.notes
         left_out = f"{100.0 * share:.2g} % of the modes are imaginary and left out of the thermal properties"
-        return [*self.start.notes, left_out]
+        return [*self.notes, left_out]
 
 
 def _verdict(unstable: bool, between: bool, followed: tuple[FollowStep, ...], stable: Atoms | None) -> str:

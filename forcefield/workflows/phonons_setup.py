@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import spglib
@@ -20,9 +20,11 @@ from forcefield.workflows.outcome import require_package
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
+    from phonopy.harmonic.dynamical_matrix import NacParams
 
 METHODS = ("displacements", "hessian")
 SYMPREC = 1.0e-4  # Å, within which phonopy looks for symmetry in a structure that was symmetrised or relaxed
+MOST_CHARGE = 0.1  # e, by which symmetry may change Born charges without a word
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def _hessian(supercell: Atoms, calculator: Any) -> np.ndarray:
     return matrix.transpose(0, 2, 1, 3).copy()
 
 
-def set_born_charges(phonon: Phonopy, born: str | Path | Mapping[str, Any]) -> None:
+def set_born_charges(phonon: Phonopy, born: str | Path | Mapping[str, Any]) -> list[str]:
     """Add Born effective charges and the dielectric tensor, which split LO from TO modes at Γ.
 
     Gonze and Lee, https://doi.org/10.1103/PhysRevB.55.10355, as in phonopy.
@@ -219,6 +221,9 @@ def set_born_charges(phonon: Phonopy, born: str | Path | Mapping[str, Any]) -> N
         phonon: is changed.
         born: path of a BORN file (phonopy's format: charges of the symmetry-distinct atoms of the primitive cell), or
             a mapping with "born" (atoms of the primitive cell, 3, 3; e) and "dielectric" (3, 3; vacuum is 1).
+
+    Returns:
+        What to know, one sentence each: charges that seem to belong to another crystal.
 
     Raises:
         ValueError: if the file is missing or does not fit the crystal, or the arrays have the wrong shape.
@@ -231,8 +236,7 @@ def set_born_charges(phonon: Phonopy, born: str | Path | Mapping[str, Any]) -> N
                 f"Born charges of shape {charges.shape} and a dielectric tensor of shape {dielectric.shape} came, but "
                 f"({n}, 3, 3) for the {n} atoms of the primitive cell and (3, 3) are needed."
             )
-        phonon.nac_params = {"born": charges, "dielectric": dielectric, "factor": COULOMB}
-        return
+        return _set_symmetrised(phonon, {"born": charges, "dielectric": dielectric, "factor": COULOMB})
     from phonopy.file_IO import parse_BORN
 
     path = Path(born)
@@ -244,4 +248,24 @@ def set_born_charges(phonon: Phonopy, born: str | Path | Mapping[str, Any]) -> N
         raise ValueError(f"{path} is no BORN file for this primitive cell of {n} atoms ({error}).") from error
     if parameters is None:
         raise ValueError(f"{path} is no BORN file for this primitive cell of {n} atoms.")
-    phonon.nac_params = parameters
+    return _set_symmetrised(phonon, parameters)
+
+
+def _set_symmetrised(phonon: Phonopy, parameters: Mapping[str, Any]) -> list[str]:
+    """Set charges with the symmetry of the crystal and without a sum; say so if that changed them much."""
+    from phonopy.structure.symmetry import symmetrize_borns_and_epsilon
+
+    given = np.asarray(parameters["born"], dtype=float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # phonopy's own warning shows arrays; ours follows
+        charges, dielectric = symmetrize_borns_and_epsilon(
+            given, np.asarray(parameters["dielectric"], dtype=float), phonon.primitive, symprec=SYMPREC
+        )
+    phonon.nac_params = cast("NacParams", {**parameters, "born": charges, "dielectric": dielectric})
+    change = float(np.abs(charges - given).max())
+    if change <= MOST_CHARGE:
+        return []
+    return [
+        f"the Born charges had to be changed by up to {change:.2g} e to have the symmetry of the crystal and add up to "
+        "zero; see that they belong to it"
+    ]

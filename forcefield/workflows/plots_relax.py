@@ -46,5 +46,6 @@ def _draw_limited(axis: Any, numbers: Sequence[int], values: Sequence[float], li
     axis.plot(numbers, shown, color=BLUE, lw=1.2)
     axis.axhline(limit, color=ORANGE, lw=1.0)
     axis.set(xlabel="step", ylabel=label)
+    axis.set_title(f"limit {limit:g}", fontsize=9, color=ORANGE)
     if any(value > 0.0 for value in values):
         axis.set_yscale("log")

@@ -18,6 +18,7 @@ from forcefield.cli.anharmonic import _conductivity_row
 from forcefield.workflows.pieces import count_pieces
 
 CALCULATORS = """
+import warnings
 import numpy as np
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.calculators.emt import EMT
@@ -33,6 +34,11 @@ class NotFinite(EMT):
     def calculate(self, *args, **kwargs):
         super().calculate(*args, **kwargs)
         self.results["forces"] = self.results["forces"] * np.nan
+
+class Warns(EMT):
+    def calculate(self, *args, **kwargs):
+        warnings.warn("atoms are far\\n  from home", stacklevel=2)
+        super().calculate(*args, **kwargs)
 
 class Stops(EMT):
     def calculate(self, *args, **kwargs):
@@ -129,6 +135,15 @@ def test_forces_that_are_not_finite_end_a_search_at_once(folder, arguments):
     result = run(*arguments, *options, calculator="NotFinite")
     assert result.exit_code == 1, result.output
     assert "NotFinite gave an energy or forces that are not finite" in result.stdout
+
+
+@pytest.mark.filterwarnings("default:atoms are far")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_warnings_of_a_calculator_are_lines_about_the_structure(folder, workers):
+    result = run("relax", "Cu.extxyz", "pair.extxyz", "--steps", 2, "--workers", workers, calculator="Warns")
+    for name in ("Cu.extxyz", "pair.extxyz"):
+        assert result.stderr.splitlines().count(f"{name}: warning: atoms are far from home") == 1, result.output
+    assert "UserWarning" not in result.stderr
 
 
 def test_warnings_of_a_result_are_shown(folder):

@@ -189,6 +189,7 @@ def test_full_disk_is_one_line_and_leaves_no_half_result(folder, monkeypatch):
         ("gruneisen", ["--relaxation", "some"], "relaxation is 'some'"),
         ("conductivity", ["--t-min", 0], "t_min is 0.0"),
         ("phonons", ["--output-dir", "Cu.cif"], "Cannot write to the output folder Cu.cif"),
+        ("phonons", ["--born", "absent"], "--born is absent, but there is no such file"),
         ("phonons", ["--index", "first"], "--index is 'first'"),
         ("elastic", ["--model", "default"], "came together with --model"),
     ],

@@ -305,6 +305,15 @@ def test_single_structure_and_strange_executor_are_refused(tmp_path):
         screen([], "predict", "dask", output=tmp_path)
 
 
+def test_a_path_or_a_structure_of_pymatgen_alone_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"path 'folder' came, .* ase.io.iread"):
+        screen("folder", "relax", output=tmp_path / "new")
+    core = pytest.importorskip("pymatgen.core")
+    with pytest.raises(TypeError, match="single Structure came, but many structures"):
+        screen(core.Structure(core.Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]]), "relax", output=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_many_relaxations_in_bounded_memory(tmp_path):
     import tracemalloc
 

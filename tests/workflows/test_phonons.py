@@ -117,6 +117,7 @@ def test_published_force_sets_give_the_published_frequencies(rock_salt, tmp_path
     charges = {"born": np.array([1.086875 * np.eye(3), -1.086875 * np.eye(3)]), "dielectric": 2.43533967 * np.eye(3)}
     by_arrays = phonons(rock_salt, ReplayedNaCl(), supercell=(2, 2, 2), relaxation="none", born=charges, **QUICK)
     np.testing.assert_allclose(solve(by_arrays, [0.1] * 3), solve(result, [0.1] * 3), atol=1e-3)
+    assert not [text for text in result.warnings + by_arrays.warnings if "Born" in text]
     without = phonons(rock_salt, ReplayedNaCl(), supercell=(2, 2, 2), relaxation="none", **QUICK)
     assert without.bands.frequencies[0][0].max() == pytest.approx(near[3], abs=0.01)
 
@@ -299,6 +300,16 @@ def test_what_cannot_be_done_is_said(atoms, calculator, options, message):
 def test_options_round_trip():
     options = PhononOptions(supercell=(1, 2, 3), t_max=500.0)
     assert PhononOptions(**options.to_dict()) == options
+
+
+def test_born_charges_of_another_crystal_are_noticed():
+    charges = np.array([np.diag([2.0, 2.0, 2.4]), -1.5 * np.eye(3)])
+    crystal, born = bulk("CuAu", "zincblende", a=5.5), {"born": charges, "dielectric": 3.0 * np.eye(3)}
+    result = phonons(crystal, EMT(), supercell=(1, 1, 1), relaxation="none", born=born, **QUICK)
+    assert any("Born charges had to be changed by up to" in text for text in result.warnings)
+    found = result.phonopy.nac_params["born"]
+    np.testing.assert_allclose(found.sum(axis=0), 0.0, atol=1e-9)
+    np.testing.assert_allclose(found[0], found[0][0, 0] * np.eye(3), atol=1e-9)
 
 
 def test_born_charges_of_the_wrong_shape_are_refused():
