@@ -64,6 +64,8 @@ ABOUT = About(
         "free atoms are exact by construction, bond energies are rough.",
         "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.24 J/m², "
         "PBE about 1.3), and vacancies of oxides can have negative formation energies.",
+        "Shear is too soft, by about a quarter on average over 16 crystals (docs/properties.md); silicon even comes "
+        "out mechanically unstable (lowest stiffness -5 GPa). Look at the verdict of `forcefield elastic`.",
         "Two layers of messages: interactions end at 10 Å, no long-range electrostatics.",
         "The expected errors of `get_confidence` are for forces, and too small far outside the training data.",
     ),
