@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +23,7 @@ from forcefield.graph import Graph, graph_from_atoms
 from forcefield.memory import estimate_bytes, size_of
 from forcefield.models import load_model, model_folder
 from forcefield.neighbours import SkinList
+from forcefield.notices import warn_user
 from forcefield.structures import check_structure, close_contacts, overlap_message
 
 if TYPE_CHECKING:
@@ -122,6 +122,15 @@ class GNNCalculator(Calculator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset_cache()
+
+    def __repr__(self) -> str:
+        """Model, device and precision."""
+        return f"GNNCalculator({self.model.name!r}, device={str(self._device)!r}, dtype={self._dtype!r})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is evaluated."""
+        return self._device
 
     @property
     def dtype(self) -> str:
@@ -293,7 +302,7 @@ class GNNCalculator(Calculator):
     def _warn_outside(self, found: Confidence) -> None:
         if found.is_far and not self._domain_warned:
             self._domain_warned = True
-            warnings.warn(found.message(), OutsideDataWarning, stacklevel=3)
+            warn_user(found.message(), OutsideDataWarning)
 
     def _given(self, atoms: ase.Atoms | None) -> ase.Atoms:
         structure = self.atoms if atoms is None else atoms
@@ -318,7 +327,7 @@ class GNNCalculator(Calculator):
         contacts = close_contacts(atoms, pairs=(i, j, graph.edge_lengths().numpy()))
         if contacts:
             self._overlap_warned = True
-            warnings.warn(overlap_message(atoms, contacts), OverlapWarning, stacklevel=2)
+            warn_user(overlap_message(atoms, contacts), OverlapWarning)
 
     @staticmethod
     def _refuse_stress(atoms: ase.Atoms) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +21,7 @@ from forcefield.evaluation import Evaluator, is_out_of_memory
 from forcefield.graph import Graph, collate, graph_from_atoms
 from forcefield.memory import Size, estimate_bytes, size_of
 from forcefield.models import CONFIG, Model, load_model, model_folder, read_config
+from forcefield.notices import warn_user
 from forcefield.potential import Potential
 from forcefield.structures import TooLargeError, as_atoms, check_structure, close_contacts, overlap_message
 
@@ -135,7 +135,7 @@ def predict(
             progress(len(results), len(atoms))
     if overlaps:
         more = f" So do atoms of {len(overlaps) - 1} more structures." if len(overlaps) > 1 else ""
-        warnings.warn(overlaps[0] + more, OverlapWarning, stacklevel=3)
+        warn_user(overlaps[0] + more, OverlapWarning)
     return results[0] if single else results
 
 

@@ -179,6 +179,11 @@ def test_hessian_is_the_derivative_of_the_forces(double, structures, name):
         np.testing.assert_allclose((hessian @ step.ravel()).reshape(-1, 3), expected, atol=2e-5)
 
 
+def test_calculator_says_what_it_is(double):
+    assert (double.dtype, str(double.device)) == ("float64", "cpu")
+    assert repr(double) == "GNNCalculator('tiny', device='cpu', dtype='float64')"
+
+
 def test_hessian_and_descriptors_use_the_attached_structure(double, structures):
     atoms = with_calculator(structures.molecule, double)
     atoms.get_potential_energy()

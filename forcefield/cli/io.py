@@ -21,6 +21,8 @@ FORMAT_OF_SUFFIX = {".vasp": "vasp", ".extxyz": "extxyz"}  # what ASE does not t
 FORMATS_KEPT = ("castep-cell", "cif", "dftb", "extxyz", "gen", "proteindatabank", "turbomole", "vasp", "xsf")
 # What ASE's CIF reader notes beside the atoms and a relaxation makes untrue.
 STALE_NOTES = ("spacegroup", "spacegroup_kinds", "unit_cell", "occupancy")
+# A cell of 1 Å is how the PDB format says that there is none (its description, record CRYST1).
+PDB_SUFFIXES, PDB_WITHOUT_CELL = (".pdb", ".ent"), (1.0, 1.0, 1.0, 90.0, 90.0, 90.0)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ def read_frames(path: Path, index: str = ":") -> list[Frame]:
         for key in STALE_NOTES:
             atoms.info.pop(key, None)
             atoms.arrays.pop(key, None)
+        if (
+            _without_compression(path).suffix.lower() in PDB_SUFFIXES
+            and (atoms.cell.cellpar() == PDB_WITHOUT_CELL).all()
+        ):
+            atoms.cell, atoms.pbc = None, False
     numbers = _frame_numbers(selection, len(structures))
     return [Frame(atoms, path, number, len(numbers)) for atoms, number in zip(structures, numbers, strict=True)]
 
@@ -223,10 +230,11 @@ def prepare_folder(folder: Path) -> None:
 
 def stem_of(path: Path) -> str:
     """Give the file name without its format and compression suffixes: NaCl for data/NaCl.cif.gz."""
-    name = path.name
-    if path.suffix.lower() in COMPRESSIONS:
-        name = name[: -len(path.suffix)]
-    return Path(name).stem
+    return _without_compression(path).stem
+
+
+def _without_compression(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
 
 
 class OutputNames:
@@ -296,7 +304,7 @@ def write_structure(atoms: Atoms, folder: Path, name: str, source: Path) -> list
     from ase.io.formats import filetype
 
     exact = folder / f"{name}.extxyz"
-    plain_source = source.with_suffix("") if source.suffix.lower() in COMPRESSIONS else source
+    plain_source = _without_compression(source)
     kind = FORMAT_OF_SUFFIX.get(plain_source.suffix.lower()) or filetype(str(source))
     if kind == "extxyz":
         exact = folder / f"{name}{plain_source.suffix}"

@@ -17,19 +17,22 @@ COLUMNS = ("model", "network", *NUMERIC, "licence")
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show everything that is known about this model.")
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Show everything that is known about this model, or that in a folder."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the installed models with size, elements and errors; the default one is marked with a star."""
     with one_line_errors(debug=False):
-        from forcefield.models import list_models
+        from forcefield.models import list_models, model_folder, read_config
 
-        installed = list_models()
-    if name is not None:
-        installed = [model for model in installed if model["name"] == name]
+        if name is None:
+            installed = list_models()
+        else:
+            folder = model_folder(name)
+            installed = [{**read_config(folder), "name": folder.name}]
     if not installed:
-        fail("no model is installed." if name is None else f"no model {name!r} is installed; see `forcefield models`.")
+        fail("no model is installed.")
     if as_json:
         print_json(installed)
         return
@@ -53,7 +56,7 @@ def _row(model: Mapping[str, Any]) -> list[str]:
     return [
         f"{model['name']}{' *' if model.get('default') else ''}",
         str(model["network"]),
-        f"{model['parameters']:,}",
+        f"{model['parameters']:,}" if "parameters" in model else "-",
         str(len(model["elements"])),
         f"{model['cutoff']:g}",
         "-" if minutes is None else f"{minutes / 60:.1f}",

@@ -56,6 +56,11 @@ def test_selftest_prints_each_check():
     assert [line[:4] for line in lines[:2]] == ["pass", "pass"] and lines[2] == "2 passed, 0 failed, 0 skipped"
 
 
+def test_selftest_does_not_warn_of_its_own_structures():
+    result = run("selftest", "--only", "far fragments")  # warnings are errors in tests
+    assert result.exit_code == 0 and "1 passed, 0 failed" in result.stdout and "outside" not in result.output
+
+
 def test_selftest_fails_with_the_calculator():
     # EMT's cutoff is a step of a Fermi function, which the check of smoothness finds.
     result = run("selftest", "--calculator", EMT, "--only", "smooth: dimer", "--json")
@@ -103,14 +108,20 @@ def test_models_shows_the_figures_of_the_card(monkeypatch):
     assert "H O" in text
     figures = next(line for line in text.splitlines() if line.startswith("alpha")).split()
     assert figures[-5:] == ["1.5", "31", "92", "1.00", "MIT"]  # hours, meV/atom, meV/Å, GPa
-    one = run("models", "beta").stdout
-    assert "alpha" not in one and "cutoff: 6" in one and "isolated" not in one
     assert [model["name"] for model in json.loads(run("models", "--json").stdout)] == ["alpha", "beta"]
 
 
-def test_models_without_any(monkeypatch):
-    monkeypatch.setattr("forcefield.models.list_models", lambda: [])
+@pytest.mark.parametrize("as_name", [True, False])
+def test_models_shows_all_of_one_by_name_or_folder(tiny_model, monkeypatch, as_name):
+    monkeypatch.setattr("forcefield.models.models_folder", lambda: tiny_model.parent)
+    one = run("models", tiny_model.name if as_name else str(tiny_model)).stdout
+    assert one.count("9 elements: H C O Na Mg Al Si Cl Cu") == 1
+    assert "  hyperparameters, cutoff: 4" in one and "isolated" not in one
+
+
+def test_models_without_any(monkeypatch, tmp_path):
+    monkeypatch.setattr("forcefield.models.models_folder", lambda: tmp_path)
     result = run("models")
     assert result.exit_code == 2 and "no model is installed" in result.stderr
-    monkeypatch.setattr("forcefield.models.list_models", lambda: [card("alpha")])
-    assert "no model 'gamma'" in run("models", "gamma").stderr
+    result = run("models", "gamma")
+    assert result.exit_code == 2 and "no model 'gamma'" in result.stderr

@@ -86,6 +86,18 @@ def test_folder_and_frames_out_of_range(tmp_path, frames_file):
         parse_index("first")
 
 
+def test_cell_of_one_angstrom_in_a_pdb_file_is_none(tmp_path):
+    path = tmp_path / "water.pdb"
+    write(path, molecule("H2O"))
+    atoms = path.read_text(encoding="utf-8")
+    for lengths, periodic in ((1.0, False), (10.0, True)):
+        sides = f"{lengths:9.3f}" * 3
+        path.write_text(f"CRYST1{sides}  90.00  90.00  90.00 P 1           1\n{atoms}", encoding="utf-8")
+        (frame,) = read_frames(path)
+        assert frame.atoms.pbc.all() == frame.atoms.pbc.any() == periodic
+        assert frame.atoms.cell.rank == (3 if periodic else 0) and len(frame.atoms) == 3
+
+
 def test_partial_occupancy_is_refused(tmp_path):
     atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
     write(tmp_path / "full.cif", atoms)
