@@ -26,6 +26,7 @@ from forcefield.data.fragments import clusters, dimers, molecules, name_of
 from forcefield.data.frames import Frame, atoms_from_frame, frame_from_atoms, read_compact
 from forcefield.data.label import labelled
 from forcefield.data.sampling.cells import slabs, vacancies
+from forcefield.data.sampling.displacements import rattle, strained
 from forcefield.data.store import FrameStore, write_store
 from forcefield.train.config import TrainConfig
 from forcefield.train.export import About, export
@@ -83,7 +84,11 @@ def main() -> None:
     if not stores["train"].exists():
         module, name = options.teacher.split(":")
         teacher, crystals = getattr(importlib.import_module(module), name)(), FrameStore(stores["crystals"])
-        more = chain(small_structures(crystals, teacher), cut_crystals(crystals, teacher, 6800, seed=11))
+        more = chain(
+            small_structures(crystals, teacher),
+            cut_crystals(crystals, teacher, 6800, seed=11),
+            strong_enough(strained_crystals(crystals, largest=6, seed=14), teacher),
+        )
         write_store(stores["train"], chain(read_compact(options.archives[0]), more), CUTOFF)
     run = train_to_model(configuration(options, stores))
     export(run, options.export, ABOUT, errors=run.result)
@@ -161,6 +166,26 @@ def cut_crystals(crystals: FrameStore, teacher: BaseCalculator, count: int, *, s
         if element or generator.random() < 0.6:
             with suppress(ValueError):
                 yield from strong_enough(vacancies(atoms, 2 if element else 1, seed=k, **options), teacher)
+
+
+def strained_crystals(crystals: FrameStore, *, largest: int, seed: int) -> Iterator[ase.Atoms]:
+    """Four strains of every small relaxed crystal, each of up to 2, 4, 6 and 9 %, half of them rattled a little too.
+
+    The archives strain few crystals and those strongly, which left shear too soft.
+    """
+    seen: set[tuple[str, str]] = set()
+    for k in range(len(crystals)):
+        frame = crystals.frame(k)
+        name = (frame.material, frame.kind)
+        if len(frame.numbers) > largest or frame.kind not in {"equilibrium", "substituted"} or name in seen:
+            continue
+        seen.add(name)
+        generator = np.random.default_rng([seed, k])
+        with suppress(ValueError):  # a crystal whose atoms overlap
+            for i, atoms in enumerate(
+                strained(atoms_from_frame(frame), 4, seed=seed, strains=(0.02, 0.04, 0.06, 0.09))
+            ):
+                yield rattle(atoms, "strained", 0.03, generator, shortest=0.6) if i % 2 else atoms
 
 
 def strong_enough(structures: Iterable[ase.Atoms], teacher: BaseCalculator) -> Iterator[Frame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -116,8 +117,9 @@ def build_stores(
         folders = [partial / part for part in split.parts] or [partial]
         writers = [stack.enter_context(StoreWriter(folder, cutoff, made=made)) for folder in folders]
         groups: set[str] = set()
+        names = _names(files)
         for file, place, frame in _frames(files, format, options, skip_bad, report):
-            group = group_of(frame, str(file), split.split_by)
+            group = group_of(frame, names[file], split.split_by)
             groups.add(group)
             side = int(bool(split.validation) and in_validation(group, split.validation, split.seed))
             named = frame if frame.material else replace(frame, material=group_of(frame, str(file), "material"))
@@ -137,6 +139,13 @@ def build_stores(
     report.atoms = [writer.rows["atoms"] for writer in writers]
     report.keys = [(*key, count) for key, count in sorted(options.found.items())]
     return report
+
+
+def _names(files: Sequence[str | Path]) -> dict[Path, str]:
+    """Each file's path below the folder that all share, so that a split does not depend on where that folder lies."""
+    places = {Path(file): Path(file).resolve() for file in files}
+    shared = os.path.commonpath([place.parent for place in places.values()]) if places else ""
+    return {file: place.relative_to(shared).as_posix() for file, place in places.items()}
 
 
 def _frames(

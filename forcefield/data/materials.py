@@ -36,7 +36,7 @@ def group_of(frame: Frame, file: str, split_by: str) -> str:
 
     Args:
         frame: the frame.
-        file: name of its file.
+        file: name of its file, the same wherever the data lie.
         split_by: one of `SPLITS`.
 
     Raises:

@@ -115,11 +115,25 @@ def test_a_split_depends_on_name_and_seed_only():
     assert first != [in_validation(name, 0.1, 1) for name in names]
 
 
+def eight_files(folder):
+    folder.mkdir()
+    files = [folder / f"{k}.traj" for k in range(8)]
+    for k, file in enumerate(files):
+        write(file, [crystal("Cu", k), crystal("Cu", k + 1)])
+    return files
+
+
+def test_split_by_file_does_not_depend_on_where_the_files_lie(tmp_path):
+    split = SplitOptions(0.5, split_by="file")
+    positions = []
+    for place in ("here", "there"):
+        build_stores(eight_files(tmp_path / place), tmp_path / f"{place} stores", split=split)
+        positions.append(FrameStore(tmp_path / f"{place} stores" / "validation").arrays["positions"].copy())
+    np.testing.assert_array_equal(*positions)
+
+
 def test_split_by_file_and_empty_sides(tmp_path):
-    files = []
-    for k in range(8):
-        files.append(tmp_path / f"{k}.traj")
-        write(files[-1], [crystal("Cu", k), crystal("Cu", k + 1)])
+    files = eight_files(tmp_path / "files")
     with pytest.raises(ValueError, match="part is empty: 1 group by material"):
         build_stores(files, tmp_path / "pair", split=SplitOptions(0.4))
     report = build_stores(files, tmp_path / "pair", split=SplitOptions(0.4, split_by="file"))
