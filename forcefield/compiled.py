@@ -63,8 +63,8 @@ class CompiledPotential:
             vectors: (edges, 3) from centre to neighbour (Å), float64.
 
         Returns:
-            atomic energies (atoms,) in eV, ``dE / d vector`` (edges, 3) in eV/Å, and descriptors (atoms, channels)
-            where the network has any.
+            atomic energies (atoms,) in eV, ``dE / d vector`` (edges, 3) in eV/Å, and, when not training, descriptors
+            (atoms, channels) where the network has any.
 
         Warns:
             CompileWarning: once, where compilation failed or gave other numbers.
@@ -91,7 +91,7 @@ class CompiledPotential:
     def ordinary(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The same without compilation."""
         vectors = vectors.detach().requires_grad_()
-        descriptors, network = _run(self.potential.network, graph, vectors)
+        descriptors, network = _run(self.potential.network, graph, vectors, describe=not self.training)
         energies = self.potential.assemble(graph, vectors, network)
         return energies, edge_pull(energies, vectors, training=self.training), descriptors
 
@@ -120,8 +120,8 @@ class CompiledPotential:
         assert energies is not None and pull is not None
         loss = energies.square().mean() + pull.square().mean()
         parameters = [p for p in self.potential.parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return torch.cat([g.flatten() for g in gradients if g is not None])
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        return torch.cat([gradient.flatten() for gradient in gradients])
 
     def _evaluate(self, graph: Graph, vectors: Tensor, table: NeighbourTable) -> tuple[Tensor, Tensor, Tensor | None]:
         assert self._function is not None
@@ -146,9 +146,9 @@ class CompiledPotential:
         return torch.compile(_without_detach(recorded), dynamic=True)
 
 
-def _run(network: nn.Module, graph: Any, vectors: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Descriptors where the network has any, and what it gives for the atoms."""
-    if hasattr(network, "features"):
+def _run(network: nn.Module, graph: Any, vectors: Tensor, *, describe: bool) -> tuple[Tensor | None, Tensor]:
+    """Descriptors where they are wanted and the network has any, and what it gives for the atoms."""
+    if describe and hasattr(network, "features"):
         return network.features(graph, vectors)  # type: ignore[operator]
     return None, network(graph, vectors)
 
@@ -174,7 +174,7 @@ class _EnergiesAndPull(nn.Module):
         n_atoms = numbers.shape[0]
         table = NeighbourTable(slot, edge, neighbour, n_atoms, slots.shape[0])
         graph, free = PreparedGraph(numbers, edge_index, n_atoms, table), vectors.detach().requires_grad_()
-        descriptors, network = _run(self.potential.network, graph, free)
+        descriptors, network = _run(self.potential.network, graph, free, describe=not self.create_graph)
         energies = self.potential.assemble(graph, free, network, every_edge=True)  # type: ignore[arg-type]
         pull = edge_pull(energies, free, training=self.create_graph)
         if descriptors is None:

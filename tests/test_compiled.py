@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import warnings
 
@@ -43,6 +44,17 @@ def test_what_is_recorded_serves_batches_of_any_size(name: str, monkeypatch: pyt
     """The recorded graph itself, run without the compiler: no size of the first batch may be left in it."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     compare_training(small_potential(name))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_parameters_without_a_derivative_are_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler's own tracing, which gives zeros for them, without the code that it makes."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    potential = small_potential()
+    compiled = CompiledPotential(potential, training=True)
+    found = evaluate(potential, graphs()[0], training=True, compiled=compiled)
+    assert compiled.failure is None
+    torch.testing.assert_close(found.forces, evaluate(potential, graphs()[0]).forces, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.slow

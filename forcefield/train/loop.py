@@ -21,6 +21,7 @@ from forcefield.train.checkpoint import CHECKPOINT, latest_checkpoint, save_chec
 from forcefield.train.config import TrainConfig
 from forcefield.train.config_file import check_hyperparameters
 from forcefield.train.distributed import Group, process_group, resolve_device
+from forcefield.train.element_tables import element_tables
 from forcefield.train.health import idle_units, warning_of
 from forcefield.train.hessian import HessianTask
 from forcefield.train.logs import Logs, Silent, Watcher
@@ -199,7 +200,8 @@ class Run:
 
     def idle_share(self) -> float:
         """Share of units that the last gradient has not reached, the mean over matrices; a warning if it is large."""
-        shares = idle_units(self.potential.named_parameters())
+        held = element_tables(self.potential) if self.config.trained_elements else set()  # most of their rows are held
+        shares = idle_units((name, p) for name, p in self.potential.named_parameters() if name not in held)
         warning = warning_of(shares)
         if warning and not self.warned_of_idle_units:
             self.watcher.note(f"warning: {warning}")
