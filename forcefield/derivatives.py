@@ -70,7 +70,8 @@ def evaluate(
     i, j = graph.edge_index
     forces = scatter_sum(pull, i, graph.n_atoms) - scatter_sum(pull, j, graph.n_atoms)
     strain_gradient = _strain_gradient(vectors, pull, graph)
-    volume = torch.where(graph.volume > 0, graph.volume, torch.inf)  # no cell: zero stress, and a finite gradient of it
+    volume = graph.volume
+    volume = torch.where(volume > 0, volume, torch.inf)  # no cell: zero stress, and a finite gradient of it
     stress = (strain_gradient + strain_gradient.transpose(1, 2)) / (2 * volume[:, None, None])
     energy = scatter_sum(energies, graph.batch, graph.n_structures)
     prediction = Prediction(energy, energies, forces, stress, features if descriptors else None)

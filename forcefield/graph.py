@@ -60,7 +60,8 @@ class Graph:
     @property
     def volume(self) -> Tensor:
         """(structures,) volume of the cell (Å³); only meaningful where all three axes are periodic."""
-        return torch.linalg.det(self.cell).abs()
+        a, b, c = self.cell.unbind(1)
+        return (a * torch.linalg.cross(b, c)).sum(1).abs()
 
     def edge_vectors(self) -> Tensor:
         """(edges, 3) vectors from centre to neighbour (Å), float64."""
@@ -78,7 +79,9 @@ class Graph:
         return torch.bincount(self.batch, minlength=self.n_structures)
 
     def to(self, device: torch.device | str) -> Graph:
-        """The same graph on another device."""
+        """The same graph on another device; itself where it is there already."""
+        if self.positions.device == torch.device(device):
+            return self
         names = ("numbers", "positions", "cell", "pbc", "edge_index", "edge_shift", "batch")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
