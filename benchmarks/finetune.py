@@ -15,9 +15,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.io import iread, write
 
+from forcefield import GNNCalculator
 from forcefield.cli.train import ProgressBar
 from forcefield.models import load_model
 from forcefield.train.breakdown import errors
@@ -27,6 +29,7 @@ from forcefield.train.evaluate import predict_data
 from forcefield.train.finetune import FinetuneResult, finetune
 from forcefield.train.finetune_options import FinetuneOptions
 from forcefield.train.finetune_prepare import BEST, START, WORSE
+from forcefield.workflows.elastic import elastic_constants
 
 LABELS = "VASP with PBE, 520 eV; mlearn data set (Zuo et al., https://doi.org/10.1021/acs.jpca.9b08723)"
 
@@ -48,6 +51,7 @@ def main() -> None:
     parser.add_argument("--energy-weight", type=float, default=10.0, help="of the loss; forces have 10")
     parser.add_argument("--compile", action="store_true", help="let PyTorch compile the network")
     parser.add_argument("--base-validation", type=Path)
+    parser.add_argument("--elastic", type=Path, metavar="TENSORS", help="extended XYZ with elastic_tensor (GPa)")
     parser.add_argument("--json", type=Path, help="write the results here too")
     choices = parser.parse_args()
     options = FinetuneOptions(
@@ -81,8 +85,10 @@ def one_element(choices: argparse.Namespace, element: str, options: FinetuneOpti
         write(files[split], frames)
     with ProgressBar() as bar:
         result = finetune(choices.model, [files["train"]], output=folder, options=options, watcher=bar, restart=True)
+    states = models(choices.model, folder)
     return {
-        "test": {name: test_errors(model, files["test"]) for name, model in models(choices.model, folder).items()},
+        "test": {name: test_errors(model, files["test"]) for name, model in states.items()},
+        "elastic": None if choices.elastic is None else elasticity(choices.elastic, element, states),
         "frames": json.loads((folder / "prepared.json").read_text(encoding="utf-8"))["training"]["frames"],
         "test_frames": sum(1 for _ in iread(files["test"], ":")),
         **summary(result),
@@ -105,6 +111,21 @@ def test_errors(model: str, path: Path) -> dict[str, Any]:
     """Errors of a model on a file: energies per atom (eV), forces (eV/Å), stress (GPa)."""
     comparison = compare(predict_data(load_model(model).potential, path))
     return {name: value for name, value in errors(comparison)["all"].items() if isinstance(value, dict)}
+
+
+def elasticity(path: Path, element: str, states: dict[str, str]) -> dict[str, list[float]] | None:
+    """C11, C12 and C44 (GPa) of an element's cubic crystal by DFT and by each model; None where there is none."""
+    for atoms in iread(path, ":"):
+        tensor = np.asarray(atoms.info["elastic_tensor"])
+        if set(atoms.get_chemical_symbols()) == {element} and np.ptp(np.diag(tensor)[:3]) < 0.1:
+            break
+    else:
+        return None
+    crystal = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    tensors = {"DFT (Materials Project)": tensor}
+    for name, model in states.items():
+        tensors[name] = elastic_constants(crystal, GNNCalculator(model, dtype="float64")).tensor
+    return {name: [float(c[0, 0]), float(c[0, 1]), float(c[3, 3])] for name, c in tensors.items()}
 
 
 def summary(result: FinetuneResult) -> dict[str, Any]:
@@ -143,6 +164,9 @@ def markdown(element: str, result: dict[str, Any]) -> str:
             lines.append(f"| {name} | {' | '.join(cells)} |")
         changes = [f"{result['forgetting_percent'][p]:+.1f} %" for p in units]
         lines.append(f"| forgetting | {' | '.join(changes)} |")
+    if result["elastic"] is not None:
+        lines += ["", "| elastic constants (GPa) | C11 | C12 | C44 |", "| --- | --- | --- | --- |"]
+        lines += [f"| {name} | {' | '.join(f'{c:.0f}' for c in cells)} |" for name, cells in result["elastic"].items()]
     verdict = "better" if result["better"] else f"not better: {result['reason']}"
     return "\n".join([*lines, "", f"Verdict on the validation part: {verdict}.", ""])
 

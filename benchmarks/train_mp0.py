@@ -109,7 +109,7 @@ def configuration(options: argparse.Namespace, stores: dict[str, Path]) -> Train
         learning_rate=3e-3,
         warmup_steps=300,
         decay=0.4,
-        weights=({"until": 0.6}, {"energy": 12.0}),
+        weights=({"until": 0.6}, {"energy": 12.0, "until": 0.92}, {"energy": 12.0, "stress": 150.0}),
         slots=4500,
         gradient_clip=60,
         compile=True,

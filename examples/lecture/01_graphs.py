@@ -67,7 +67,8 @@ figure.savefig(PICTURES / "adjacency.png", dpi=90, bbox_inches="tight")
 #
 # Take one layer of rock salt with two atoms in its cell. Within 3.5 Å each atom has four neighbours of the other kind, but
 # the cell holds only one: the others are its images. An edge must say *which* image it leads to, so it carries a vector.
-# Two nodes may be joined by several edges, and an atom may be its own neighbour.
+# Two nodes may be joined by several edges, and an atom may be its own neighbour: with a cutoff of 4.2 Å, as below, each also
+# sees four images of itself, 3.96 Å away.
 
 # %%
 layer = Atoms(

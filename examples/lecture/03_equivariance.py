@@ -79,8 +79,8 @@ for name in ("list reader", *networks):
 # %% [markdown]
 # ## What it costs not to know
 #
-# Both learn the forces of the same molecule, shaken, from a cheap analytic potential, in *one* orientation. Then they are
-# asked about the same configurations turned.
+# All three learn the forces of the same molecule, shaken, from a cheap analytic potential, in *one* orientation. Then they
+# are asked about other shakes of it, in that orientation and turned.
 
 # %%
 rng = np.random.default_rng(1)

@@ -20,8 +20,10 @@ than 1/2, so that products of two of them vanish; here I, A and S are each divid
 atom's components and channels. The paper's invariants are |I|^2, |A|^2 and |S|^2 with layer normalisation; here I
 keeps its sign and starts with the atom's element, and what is normalised are the sums that enter the activation
 functions, smoothly where the last neighbour leaves: without that I grew along one direction until all atoms looked
-alike. Also, sums over neighbours are divided by the square root of their typical number, W starts small, and the cutoff
-function is a polynomial with two vanishing derivatives.
+alike. Also, the radial functions are Bessel functions, eight by default, instead of exponentials of the distance; sums
+over neighbours are divided by the square root of their typical number; W starts small; and the cutoff function is a
+polynomial with two vanishing derivatives instead of a cosine. Where Muon trains the matrices, e and what w has of the
+elements are tables with a row for each element and learn by Adam (`forcefield.train.optimizer`).
 """
 
 from __future__ import annotations
