@@ -51,8 +51,8 @@ ABOUT = About(
         "forces only), 12,482 more slabs and vacancies of 6,788 of the crystals, and 51,893 strains of 13,000 small "
         "crystals by up to 9 %. Each was seen about nine times, the strains two or three times: they joined for the "
         "last 78 minutes, of which the last 34 had three times the weight on stresses. The learning rate fell to "
-        "nothing four times: after the first 184 minutes, 68 and 90 minutes later (from about 2.5e-3 each time), and at "
-        "the end (from 1.2e-3)"
+        "nothing four times: after the first 184 minutes, 68 and 90 minutes later (from about 2.5e-3 each time), and "
+        "at the end (from 1.2e-3)"
     ),
     validation=(
         "6,495 frames (71,145 atoms) of 958 materials that do not occur in training. They were looked at during the "

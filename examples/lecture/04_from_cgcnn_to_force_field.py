@@ -159,8 +159,8 @@ figure.savefig(PICTURES / "from_cgcnn.png", dpi=90)
 # %% [markdown]
 # ## 3. A universal force field relaxes a crystal
 #
-# The shipped model knows 89 elements. It has never been told the structure of rutile; from a cell 4 % too wide and shaken
-# atoms it must find it.
+# The shipped model knows 89 elements. Rutile is one of the many crystals that it was trained on (by density functional
+# theory, not by experiment); from a cell 4 % too wide and shaken atoms it must find its way back.
 
 # %%
 experiment = crystal(

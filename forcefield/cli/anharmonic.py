@@ -25,6 +25,7 @@ from forcefield.cli.options import (
 from forcefield.cli.report import format_number, one_line_errors
 from forcefield.cli.structures import Command, Task, run_over_structures
 
+PHONONS: dict[str, Any] = {"precision": "float64", "packages": ("phonopy",)}  # what `Command` must know of these
 QHA_COLUMNS = (
     "300 K: volume\nÅ³/atom", "expansion\n1e-6/K", "bulk modulus\nGPa", "Cp\nkB/atom", "Grüneisen", "up to\nK"
 )  # fmt: skip
@@ -61,7 +62,7 @@ def qha(
 
         QuasiHarmonicOptions(**scan, phonons=PhononOptions(**asdict(vibrations)))
     options = {**scan, **asdict(vibrations)}
-    command = Command("qha", QHA_COLUMNS, _qha_row, _compute_qha, options, plots=plots, precision="float64")
+    command = Command("qha", QHA_COLUMNS, _qha_row, _compute_qha, options, plots=plots, **PHONONS)
     run_over_structures(command, files, choice, folder)
 
 
@@ -114,9 +115,7 @@ def gruneisen(
         PhononOptions(**asdict(vibrations))
     options = {**asdict(vibrations), "volume_change": volume_change}
     columns = ("mean at 300 K", "mean at highest T")
-    command = Command(
-        "gruneisen", columns, _gruneisen_row, _compute_gruneisen, options, plots=plots, precision="float64"
-    )
+    command = Command("gruneisen", columns, _gruneisen_row, _compute_gruneisen, options, plots=plots, **PHONONS)
     run_over_structures(command, files, choice, folder)
 
 
@@ -175,9 +174,8 @@ def conductivity(
 
         options = ConductivityOptions(**settings).to_dict()
     columns = ("supercells", "300 K: W/m/K")
-    command = Command(
-        "conductivity", columns, _conductivity_row, _compute_conductivity, options, plots=plots, precision="float64"
-    )
+    needs = {**PHONONS, "packages": ("phonopy", "phono3py")}
+    command = Command("conductivity", columns, _conductivity_row, _compute_conductivity, options, plots=plots, **needs)
     run_over_structures(command, files, choice, folder)
 
 

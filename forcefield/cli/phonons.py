@@ -58,7 +58,8 @@ def phonons(
             raise ValueError(f"--born is {born}, but there is no such file.")
         charges = None if born is None else born.read_text(encoding="utf-8")
     identity, inputs = {**options, "born": charges}, {**options, "born": born}
-    command = Command("phonons", COLUMNS, _row, _compute, identity, inputs, plots=plots, precision="float64")
+    needs: dict[str, Any] = {"precision": "float64", "packages": ("phonopy", "seekpath")}
+    command = Command("phonons", COLUMNS, _row, _compute, identity, inputs, plots=plots, **needs)
     run_over_structures(command, files, choice, folder)
 
 

@@ -51,21 +51,24 @@ def relax(
 def _compute(task: Task) -> Mapping[str, Any]:
     from ase.io import write
 
+    from forcefield.workflows import RelaxOptions
     from forcefield.workflows import relax as relax_structure
     from forcefield.workflows.relax_result import CONVERGED, INTERRUPTED
+    from forcefield.workflows.relax_setup import options_for
+    from forcefield.workflows.vacuum import kept_cell_notice
 
-    options = dict(task.inputs)
-    if options["cell"] is None:
-        options["cell"] = bool(task.frame.atoms.pbc.all())
-    result = relax_structure(
-        task.frame.atoms, task.engine, callback=lambda step: task.show(f"step {step.step}"), **options
-    )
+    atoms, automatic = task.frame.atoms, task.inputs["cell"] is None
+    wanted = RelaxOptions(**{**task.inputs, "cell": bool(task.inputs["cell"])})
+    options = options_for(atoms, wanted, automatic_cell=automatic).to_dict()
+    result = relax_structure(atoms, task.engine, callback=lambda step: task.show(f"step {step.step}"), **options)
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
     place = task.folder.path / RELAXED
     place.mkdir(exist_ok=True)
     write(place / f"{task.folder.path.name}.extxyz", result.atoms, format="extxyz")
-    return {**result.to_dict(), "ok": result.reason == CONVERGED, "verdict": result.verdict}
+    notice = kept_cell_notice(atoms) if automatic else None
+    warnings = [] if notice is None else [notice]
+    return {**result.to_dict(), "ok": result.reason == CONVERGED, "verdict": result.verdict, "warnings": warnings}
 
 
 def _row(record: Mapping[str, Any]) -> list[str]:

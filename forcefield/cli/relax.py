@@ -30,7 +30,7 @@ class Relaxation:
         bool | None,
         typer.Option(
             "--cell/--fixed-cell",
-            help="Relax the cell too, or keep it.  [default: relax it where periodic along three axes]",
+            help="Relax the cell too, or keep it.  [default: relax that of crystals; slabs and molecules keep theirs]",
         ),
     ] = None
     fmax: Annotated[float, typer.Option(help="Largest force accepted (eV/Å).")] = 0.02

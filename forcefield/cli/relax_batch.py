@@ -56,7 +56,7 @@ def relax_together(
     frames: dict[int, Frame] = {}
     with ProgressLine(len(set(files))) as progress:
         failed = failure_handler(progress, work.refuse, debug=debug)
-        source = _remembered(each_frame(files, index, progress, failed), frames)
+        source = _remembered(each_frame(files, index, progress, failed), frames, work, progress)
         outcomes = relax_each(
             source,
             calculator,
@@ -81,10 +81,14 @@ def relax_together(
     return interrupted
 
 
-def _remembered(frames: Iterator[Frame], known: dict[int, Frame]) -> Iterator[Atoms]:
-    """Give the structures of the frames, and note which frame each came from."""
+def _remembered(
+    frames: Iterator[Frame], known: dict[int, Frame], work: Batch, progress: ProgressLine
+) -> Iterator[Atoms]:
+    """Give the structures of the frames, note which frame each came from, and tell what was settled for it."""
     for number, frame in enumerate(frames):
         known[number] = frame
+        for text in work.plan.warnings(frame):
+            progress.note(f"{frame.label}: warning: {text}")
         yield frame.atoms
 
 

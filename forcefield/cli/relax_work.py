@@ -35,7 +35,7 @@ class Plan:
     Attributes:
         options: options of the relaxations.
         folder: where results go.
-        automatic_cell: relax the cell of structures periodic along three axes, and of no others.
+        automatic_cell: relax the cell of crystals, and of no others.
         calculator: what to call the calculator in the records.
         resume: take what an earlier run finished from its files.
         plots: draw a figure of every relaxation.
@@ -54,12 +54,16 @@ class Plan:
         Raises:
             ValueError: for a pressure on a structure whose cell stays.
         """
-        options = self.options.to_dict()
-        if self.automatic_cell:
-            options["cell"] = bool(frame.atoms.pbc.all())
-            if not options["cell"] and options["pressure"] != 0.0:
-                raise ValueError("a pressure needs a structure that is periodic along three axes.")
-        return options
+        from forcefield.workflows.relax_setup import options_for
+
+        return options_for(frame.atoms, self.options, automatic_cell=self.automatic_cell).to_dict()
+
+    def warnings(self, frame: Frame) -> list[str]:
+        """What was settled for a structure that the user may not expect."""
+        from forcefield.workflows.vacuum import kept_cell_notice
+
+        notice = kept_cell_notice(frame.atoms) if self.automatic_cell else None
+        return [] if notice is None else [notice]
 
     def write(
         self,
@@ -82,6 +86,7 @@ class Plan:
             **frame.origin,
             **result.to_dict(),
             "verdict": result.verdict,
+            "warnings": self.warnings(frame),
             **self.identity(frame),
             "files": [path.name for path in (*written, *others, *figures)],
         }
@@ -139,6 +144,8 @@ class Job:
             taken.append(step)
             progress.detail(f"{self.frame.label}  step {step.step}/{steps}  {step.max_force:.3f} eV/Å")
 
+        for text in self.plan.warnings(self.frame):
+            progress.note(f"{self.frame.label}: warning: {text}")
         trajectory = self.plan.folder / f"{self.name}_relax.traj"
         options = self.plan.options_for(self.frame)
         result = relax_structure(self.frame.atoms, engine, trajectory=trajectory, callback=show, **options)

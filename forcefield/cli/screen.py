@@ -224,7 +224,8 @@ def _teller(progress: ProgressLine) -> Callable[[ScreeningProgress], None]:
     def tell(state: ScreeningProgress) -> None:
         how = "done before, " if state.known else ""
         why = "" if state.error is None else f": {state.error}"
-        progress.done(f"{state.label}: {how}{state.verdict}{why}")
+        also = f" ({state.note})" if isinstance(state.note, str) else ""
+        progress.done(f"{state.label}: {how}{state.verdict}{why}{also}")
         progress.detail(f"{state.running} at work")
 
     return tell

@@ -133,6 +133,7 @@ class Command:
         plots: whether to draw figures; None for a command that has none.
         precision: precision of a model where the user gave none.
         subject: what the command works on, the first heading of the table.
+        packages: optional packages that every structure needs.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Command:
     plots: bool | None = None
     precision: str = "float32"
     subject: str = "structure"
+    packages: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,11 @@ def compute_structures(
     choice = choice.with_precision(command.precision)
     with one_line_errors(debug=options.debug):
         from forcefield.cli.io import OutputNames, parse_index, prepare_folder
+        from forcefield.workflows.outcome import require_package
 
         parse_index(options.index)
+        for package in command.packages:
+            require_package(package)
         refuse_plots_without_matplotlib(command.plots)
         engine = choice.load()
         if _rehearsal.get():

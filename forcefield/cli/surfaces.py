@@ -47,10 +47,8 @@ def surfaces(
     then goes on with the slabs already relaxed.
     """
     with one_line_errors(debug=folder.debug):
-        from forcefield.workflows.outcome import require_package
         from forcefield.workflows.surfaces import SurfaceOptions
 
-        require_package("pymatgen")
         options = SurfaceOptions(
             max_index=max_index,
             miller=tuple(_parse_miller(text) for text in miller or ()),
@@ -61,7 +59,10 @@ def surfaces(
             fmax=fmax,
             steps=steps,
         ).to_dict()
-    command = Command("surfaces", SURFACE_COLUMNS, _surface_row, _compute_surfaces, options, plots=plots)
+    needs = ("pymatgen",)
+    command = Command(
+        "surfaces", SURFACE_COLUMNS, _surface_row, _compute_surfaces, options, plots=plots, packages=needs
+    )
     run_over_structures(command, files, choice, folder)
 
 
@@ -158,9 +159,7 @@ def adsorption(
     """
     with one_line_errors(debug=folder.debug):
         from forcefield.workflows.adsorption import ORIENTATIONS, SITES, AdsorptionOptions
-        from forcefield.workflows.outcome import require_package
 
-        require_package("pymatgen")
         options = AdsorptionOptions(
             sites=tuple(site or SITES),
             orientations=tuple(orientation or ORIENTATIONS),
@@ -172,7 +171,8 @@ def adsorption(
         ).to_dict()
         gas = _read_molecule(molecule)
     identity, inputs = {**options, "molecule": structure_hash(gas)}, {**options, "molecule": gas}
-    command = Command("adsorption", ADSORPTION_COLUMNS, _adsorption_row, _compute_adsorption, identity, inputs)
+    about = (ADSORPTION_COLUMNS, _adsorption_row, _compute_adsorption, identity, inputs)
+    command = Command("adsorption", *about, packages=("pymatgen",))
     run_over_structures(command, files, choice, folder)
 
 

@@ -9,12 +9,12 @@ Chen, Ye, Zuo, Zheng, Ong, Chem. Mater. 31, 3564 (2019), doi:10.1021/acs.chemmat
 
 and the energy is a network of atom, edges and state. In the paper the state u is one vector of the whole structure, and
 the last step (set2set) pools the whole structure too. Both would make the energy of a potential wrong: far fragments
-would feel each other at once, and doubling the cell would not double the energy. So we depart from the paper in that the
+would feel each other at once, and doubling the cell would not double the energy. We depart from the paper in that the
 state is **local**: every atom has its own, made of means over its neighbours' atoms, states and edges, which reach
-further with each block; the energy is the sum of atomic ones, and so extensive. The properties that are not extensive, for which the
-paper's global state was made, are a matter of heads, not of this body. Means are weighted by a smooth cutoff and count
-the atom itself (``(x_i + sum_j u_ij x_j) / (1 + sum_j u_ij)``), so that they stay smooth as the last neighbour leaves;
-the activation is a SiLU instead of a softplus, and no dense layers of their own stand before a block.
+further with each block; the energy is the sum of atomic ones, and so extensive. The properties that are not extensive,
+for which the paper's global state was made, are a matter of heads, not of this body. Means are weighted by a smooth
+cutoff and count the atom itself (``(x_i + sum_j u_ij x_j) / (1 + sum_j u_ij)``), so that they stay smooth as the last
+neighbour leaves; the activation is a SiLU instead of a softplus, and no dense layers of their own stand before a block.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ MISSING = -1
 
 
 class ScreeningProgress(NamedTuple):
-    """One structure more: name, verdict and error, whether it was done before, and how many are done and running."""
+    """One structure more: name, verdict, error, whether it was done before, how many are done and running, a note."""
 
     label: str
     verdict: str
@@ -27,6 +27,7 @@ class ScreeningProgress(NamedTuple):
     known: bool
     done: int
     running: int
+    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -240,9 +240,9 @@ class Screening:
         self.n_failed += record["error"] is not None
         if self.callback is not None:
             label = item.label or str(item.number)
-            self.callback(
-                ScreeningProgress(label, record["verdict"], record["error"], known, self.n_done, len(self.running))
-            )
+            how = (record["verdict"], record["error"], known)
+            note = record["values"].get("note")
+            self.callback(ScreeningProgress(label, *how, self.n_done, len(self.running), note))
 
 
 def _key(label: str | None, atoms: Atoms) -> str:

@@ -14,12 +14,12 @@ from typing import Any
 from ase import Atoms
 
 from forcefield.suggest import nearest
-from forcefield.workflows.batched.choices import options_for
 from forcefield.workflows.elastic import ElasticOptions, elastic_constants
 from forcefield.workflows.equation_of_state import EquationOptions, equation_of_state
 from forcefield.workflows.relax import relax
 from forcefield.workflows.relax_result import INTERRUPTED, RelaxResult
-from forcefield.workflows.relax_setup import RelaxOptions
+from forcefield.workflows.relax_setup import RelaxOptions, options_for
+from forcefield.workflows.vacuum import kept_cell_notice
 
 Function = Callable[..., Any]
 RELAXED = ("formula", "n_atoms", "steps", "energy", "energy_per_atom", "max_force", "pressure", "volume_change")
@@ -76,13 +76,14 @@ def predict_one(atoms: Atoms, calculator: Any) -> dict[str, Any]:
 
 
 def relax_one(atoms: Atoms, calculator: Any, **options: Any) -> dict[str, Any]:
-    """Relax a structure; of a crystal the cell too, unless `cell` says otherwise.
+    """Relax a structure; of a crystal the cell too, unless `cell` says otherwise. "note" tells of a cell with vacuum.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, since a relaxation that was cut short is not done.
     """
     wanted = RelaxOptions(**{**options, "cell": bool(options.get("cell"))})
-    own = options_for(atoms, wanted, automatic_cell=options.get("cell") is None)
+    automatic = options.get("cell") is None
+    own = options_for(atoms, wanted, automatic_cell=automatic)
     result = relax(atoms, calculator, **own.to_dict())
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
@@ -91,7 +92,7 @@ def relax_one(atoms: Atoms, calculator: Any, **options: Any) -> dict[str, Any]:
         "spacegroup_before": None if before is None else str(before),
         "spacegroup_after": None if after is None else str(after),
     }
-    kept = {**_chosen(result, RELAXED), **groups}
+    kept = {**_chosen(result, RELAXED), **groups, "note": kept_cell_notice(atoms) if automatic else None}
     return {"ok": result.converged, "verdict": result.verdict, "atoms": result.atoms, **kept}
 
 

@@ -21,6 +21,7 @@ from forcefield.workflows.outcome import (
     symmetry_change,
 )
 from forcefield.workflows.relax_result import RelaxResult
+from forcefield.workflows.vacuum import describe_vacuum
 
 
 @dataclass(frozen=True)
@@ -116,5 +117,7 @@ def start_from(
 
     atoms = store.structure("relaxed", given, make)
     atoms.calc = engine
-    notes = [note for note in (precision_warning(engine), symmetry_change(outcome[0])) if note is not None]
-    return Start(atoms, engine, store, notes, outcome[0])
+    vacuum = describe_vacuum(atoms)
+    notes = [precision_warning(engine), symmetry_change(outcome[0])]
+    notes.append(None if vacuum is None else f"the cell has {vacuum}: what is per volume counts it")
+    return Start(atoms, engine, store, [note for note in notes if note is not None], outcome[0])

@@ -17,6 +17,7 @@ from forcefield.workflows.force_store import ForceStore
 from forcefield.workflows.outcome import RELAXATIONS
 from forcefield.workflows.relax_setup import choose_calculator
 from forcefield.workflows.symmetry import SpaceGroup, find_space_group
+from forcefield.workflows.vacuum import describe_vacuum
 
 BOUND = "stable against the elements"
 UNBOUND = "unstable against the elements"
@@ -152,14 +153,16 @@ def _relax(
     structure: Atoms, calculator: Any, options: EnergeticsOptions, store: ForceStore
 ) -> tuple[Atoms, float, list[str]]:
     """Relax what can be relaxed and give structure, energy and notes."""
-    if options.relaxation == "none" or structure.pbc.all():
+    vacuum = describe_vacuum(structure)
+    if options.relaxation == "none" or (structure.pbc.all() and vacuum is None):
         settings: dict[str, Any] = {"relaxation": options.relaxation, "fmax": options.fmax, "steps": options.steps}
         final, note = relax_host(structure, calculator, store, **settings)
         notes = [note] if note else []
     else:
         name = structure.get_chemical_formula()
         final = relax_gas(name, structure, calculator, store, fmax=options.fmax, steps=options.steps).atoms
-        notes = ["not periodic along three axes: atoms relaxed, cell kept"] if structure.pbc.any() else []
+        about = vacuum or "not periodic along three axes"
+        notes = [f"{about}: atoms relaxed, cell kept"] if structure.pbc.any() else []
     final.calc = calculator
     energy = float(final.get_potential_energy())
     if not np.isfinite(energy):

@@ -34,6 +34,7 @@ from forcefield.workflows.molecular_dynamics_result import MDResult, MDStep, ave
 from forcefield.workflows.molecular_dynamics_watch import Objection, Watch, measure_drift
 from forcefield.workflows.outcome import stress_or_none
 from forcefield.workflows.relax_setup import cell_volume, choose_calculator, require_stress
+from forcefield.workflows.vacuum import describe_vacuum
 
 Callback = Callable[[MDStep], None]
 
@@ -150,6 +151,7 @@ class _Run:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         self.start = start
+        self.notes = _vacuum_notes(start, options)
         self.recorder = Recorder(folder, options.trajectory_format)
         self.integrator = self._make_integrator()
         self.stress_known = bool(start.pbc.all()) and stress_or_none(self.atoms) is not None
@@ -310,6 +312,7 @@ class _Run:
             warnings += self.watch.warnings
         else:
             verdict, reason, warnings = objection.verdict, objection.text, self.watch.warnings
+        warnings = (*self.notes, *warnings)
         return MDResult(
             atoms=self.atoms,
             verdict=verdict,
@@ -350,6 +353,12 @@ def set_velocities(atoms: Atoms, options: MDOptions, random: np.random.Generator
             f"velocities='keep' came with a structure at rest, but thermostat={options.thermostat!r} rescales momenta. "
             "Use velocities='draw' or thermostat='langevin'."
         )
+
+
+def _vacuum_notes(start: Atoms, options: MDOptions) -> tuple[str, ...]:
+    """Warn of a pressure on a cell with vacuum."""
+    vacuum = describe_vacuum(start) if options.ensemble == "npt" else None
+    return () if vacuum is None else (f"the cell has {vacuum}, which a pressure closes; ensemble='nvt' keeps it",)
 
 
 def _identity(start: Atoms, options: MDOptions, timestep: float) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from forcefield.workflows.relax import relax
 from forcefield.workflows.relax_result import CONVERGED, INTERRUPTED, RelaxResult
 from forcefield.workflows.relax_setup import choose_calculator, require_stress
 from forcefield.workflows.symmetry import describe_axes
+from forcefield.workflows.vacuum import describe_vacuum
 
 RELAXATIONS = ("cell", "positions", "none")
 ADVICE = {  # after a relaxation that ended early
@@ -133,7 +134,8 @@ def prepare_crystal(
         The crystal, with the calculator attached and without constraints, and how the relaxation went (None without).
 
     Raises:
-        ValueError: for an unknown kind of relaxation, or one that did not converge (with the reason).
+        ValueError: for an unknown kind of relaxation, one that did not converge (with the reason), or a vacuum in a
+            cell that is to be relaxed.
         KeyboardInterrupt: after Ctrl-C.
     """
     if relaxation not in RELAXATIONS:
@@ -144,6 +146,7 @@ def prepare_crystal(
         start.calc = calculator
         return start, None
     if relaxation == "cell":
+        _refuse_vacuum(start)
         start.calc = calculator
         require_stress(start, asked='relaxation="cell"', instead='relaxation="positions"')
         start.calc = None
@@ -158,6 +161,15 @@ def prepare_crystal(
     atoms = result.atoms.copy()
     atoms.calc = calculator
     return atoms, result
+
+
+def _refuse_vacuum(atoms: Atoms) -> None:
+    vacuum = describe_vacuum(atoms)
+    if vacuum is not None:
+        raise ValueError(
+            f'relaxation="cell" needs a crystal, but {atoms.get_chemical_formula()} has {vacuum}, which would change. '
+            'Give a bulk cell, or use relaxation="positions"; what is per volume then counts the vacuum.'
+        )
 
 
 def require_converged(result: RelaxResult, what: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.optimize.optimize import Optimizer
 
 from forcefield.workflows.symmetry import describe_axes
+from forcefield.workflows.vacuum import describe_vacuum
 
 OPTIMIZERS = ("FIRE", "FIRE2", "BFGS", "LBFGS", "BFGSLineSearch", "LBFGSLineSearch", "MDMin")
 
@@ -46,6 +47,30 @@ class RelaxOptions:
     def to_dict(self) -> dict[str, Any]:
         """Give the options for JSON."""
         return asdict(self)
+
+
+def options_for(atoms: Atoms, options: RelaxOptions, *, automatic_cell: bool) -> RelaxOptions:
+    """Settle whether the cell of a structure is relaxed.
+
+    Args:
+        atoms: the structure.
+        options: options of all structures.
+        automatic_cell: relax the cell of crystals, and of no slabs, wires and molecules, be they in a periodic cell or
+            not (`forcefield.workflows.vacuum`).
+
+    Raises:
+        ValueError: if a pressure has no meaning for it.
+    """
+    if not automatic_cell:
+        return options
+    vacuum = describe_vacuum(atoms)
+    cell = bool(atoms.pbc.all()) and vacuum is None
+    if not cell and options.pressure != 0.0:
+        why = f"there is {vacuum}" if vacuum else f"the structure is periodic along {describe_axes(atoms)}"
+        raise ValueError(
+            f"pressure is {options.pressure} GPa, but {why}, where a pressure has no meaning. Use pressure=0."
+        )
+    return replace(options, cell=cell)
 
 
 def find_optimizer(name: str) -> Callable[..., Optimizer]:

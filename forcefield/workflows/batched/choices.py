@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from ase import Atoms
 
@@ -15,28 +13,6 @@ BATCH_OPTIMIZERS = ("FIRE", "LBFGS")
 
 ENGINES = ("auto", "own", "torch-sim")
 """What moves the structures of a batch."""
-
-
-def options_for(atoms: Atoms, options: RelaxOptions, *, automatic_cell: bool) -> RelaxOptions:
-    """Settle whether the cell of a structure is relaxed.
-
-    Args:
-        atoms: the structure.
-        options: options of all structures.
-        automatic_cell: relax the cell of structures periodic along three axes, and of no others.
-
-    Raises:
-        ValueError: if a pressure has no meaning for it.
-    """
-    if not automatic_cell:
-        return options
-    cell = bool(atoms.pbc.all())
-    if not cell and options.pressure != 0.0:
-        raise ValueError(
-            f"pressure is {options.pressure} GPa, but the structure is periodic along {describe_axes(atoms)}, where a "
-            "pressure has no meaning. Use pressure=0."
-        )
-    return dataclasses.replace(options, cell=cell)
 
 
 def why_not_torch_sim(atoms: Atoms, options: RelaxOptions) -> str | None:

@@ -16,13 +16,12 @@ from forcefield.workflows import relax_result as ended
 from forcefield.workflows.batched.choices import (
     BATCH_OPTIMIZERS,
     ENGINES,
-    options_for,
     why_not_torch_sim,
 )
 from forcefield.workflows.batched.outcome import BatchOutcome, BatchProgress, failure
 from forcefield.workflows.batched.store import RelaxStore, structure_key
 from forcefield.workflows.relax import relax
-from forcefield.workflows.relax_setup import RelaxOptions
+from forcefield.workflows.relax_setup import RelaxOptions, options_for
 
 if TYPE_CHECKING:
     from forcefield.workflows.batched.engine import BatchEngine
@@ -65,7 +64,8 @@ def relax_each(
     Args:
         structures: `ase.Atoms`, or pymatgen structures or molecules; an iterator is read as room comes up.
         calculator: an ASE calculator; None takes the one attached to a structure, else the default model.
-        cell: relax the cell together with the atoms; None: of the structures periodic along three axes.
+        cell: relax the cell together with the atoms; None: of crystals, and of no slabs and molecules, be they in a
+            periodic cell or not.
         fmax: as in `relax`, as are all options up to `symprec`.
         smax: see there.
         steps: see there.

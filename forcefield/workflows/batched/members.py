@@ -16,11 +16,10 @@ from forcefield.neighbours import Edges, find_edges
 from forcefield.potential import Potential
 from forcefield.structures import as_atoms, check_structure
 from forcefield.units import GPA
-from forcefield.workflows.batched.choices import options_for
 from forcefield.workflows.pieces import count_pieces
 from forcefield.workflows.relax_progress import Progress
 from forcefield.workflows.relax_result import CONVERGED, RelaxResult
-from forcefield.workflows.relax_setup import RelaxOptions, cell_volume, strain_mask
+from forcefield.workflows.relax_setup import RelaxOptions, cell_volume, options_for, strain_mask
 from forcefield.workflows.symmetry import describe_axes, find_space_group, keep_symmetry
 
 
@@ -82,7 +81,7 @@ def make_member(
         structure: `ase.Atoms`, or a pymatgen `Structure` or `Molecule`.
         potential: the potential.
         options: options of all structures.
-        automatic_cell: relax the cell of structures periodic along three axes, and of no others.
+        automatic_cell: relax the cell of crystals, and of no others; see `options_for`.
         skin: extra radius of the neighbour list (Å).
 
     Raises:
