@@ -18,6 +18,7 @@ from forcefield.tasks.start import body_cutoff, build_model, open_data
 from forcefield.tasks.store import plan
 from forcefield.train.checkpoint import CHECKPOINT, latest_checkpoint, save_checkpoint
 from forcefield.train.distributed import resolve_device
+from forcefield.train.interruption import Interruption, to_the_end
 from forcefield.train.logs import Logs, Silent, Watcher
 from forcefield.train.loss import penalty
 from forcefield.train.optimizer import Optimizers
@@ -212,7 +213,7 @@ def work(run: PropertyRun) -> None:
     """Do what is left of a run, then measure its errors on the validation and test structures."""
     logs = Logs(run.config.output, run.step, tensorboard=False, watcher=run.watcher, columns=COLUMNS)
     try:
-        _steps(run, logs)
+        to_the_end(run, lambda interruption: _steps(run, logs, interruption))
         run.take_best()
         run.errors = {
             name: run.validate(name) for name, part in run.data.parts.items() if len(part) and name != "train"
@@ -223,12 +224,12 @@ def work(run: PropertyRun) -> None:
         logs.close()
 
 
-def _steps(run: PropertyRun, logs: Logs) -> None:
+def _steps(run: PropertyRun, logs: Logs, interruption: Interruption) -> None:
     """Steps, log lines, checkpoints and validations, up to the end of the run."""
     config = run.config
     collected: list[dict[str, float]] = []
     next_save = run.seconds + 60 * config.checkpoint_minutes
-    while run.progress < 1:
+    while run.progress < 1 and not interruption.asked:
         start, epoch = time.perf_counter(), run.epoch
         collected.append(run.update(run.next_batch()))
         run.seconds += time.perf_counter() - start
@@ -245,4 +246,3 @@ def _steps(run: PropertyRun, logs: Logs) -> None:
         if run.seconds >= next_save:
             run.save()
             next_save = run.seconds + 60 * config.checkpoint_minutes
-    run.save()

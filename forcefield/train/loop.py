@@ -24,6 +24,7 @@ from forcefield.train.distributed import Group, process_group, resolve_device
 from forcefield.train.element_tables import element_tables
 from forcefield.train.health import idle_units, warning_of
 from forcefield.train.hessian import HessianTask
+from forcefield.train.interruption import Interruption, to_the_end
 from forcefield.train.logs import Logs, Silent, Watcher
 from forcefield.train.loss import Term, differences, labelled, total_loss
 from forcefield.train.metrics import collect, summarise
@@ -266,7 +267,7 @@ def work(run: Run) -> None:
     if run.group.is_root:
         logs = Logs(run.config.output, run.step, tensorboard=run.config.tensorboard, watcher=run.watcher)
     try:
-        _steps(run, logs)
+        to_the_end(run, lambda interruption: _steps(run, logs, interruption), enabled=run.group.size == 1)
         run.take_best()
         run.result = run.validate()
         if logs is not None:
@@ -278,14 +279,14 @@ def work(run: Run) -> None:
             logs.close()
 
 
-def _steps(run: Run, logs: Logs | None) -> None:
-    """Steps, log lines, checkpoints and quick validations, up to the end of the run."""
+def _steps(run: Run, logs: Logs | None, interruption: Interruption) -> None:
+    """Steps, log lines, checkpoints and quick validations, up to the end of the run or Ctrl-C."""
     config = run.config
     clock = time.process_time if config.clock == "cpu" else time.perf_counter
     collected: list[dict[str, float]] = []
     next_save = run.seconds + 60 * config.checkpoint_minutes
     batches = run.batches()
-    while run.progress < 1:
+    while run.progress < 1 and not interruption.asked:
         start = clock()
         collected.append(run.update(next(batches)))
         run.seconds = run.group.seconds_of_root(run.seconds + clock() - start)
@@ -304,7 +305,6 @@ def _steps(run: Run, logs: Logs | None) -> None:
         if save:
             run.save()
             next_save = run.seconds + 60 * config.checkpoint_minutes
-    run.save()
 
 
 def _means(collected: list[dict[str, float]]) -> dict[str, float]:
