@@ -59,7 +59,7 @@ ABOUT = About(
         "run and when the design was chosen, and never trained on"
     ),
     limits=(
-        "Trained for nearly six hours on one CPU core: errors are several times those of models with thousands of GPU "
+        "Trained for seven hours on one CPU core: errors are several times those of models with thousands of GPU "
         "hours. Do not decide phase stability by energies finer than the errors below.",
         "Inherits the teacher's errors and those of PBE and PBE+U: no dispersion (layered and molecular crystals come "
         "out too large along weakly bound directions), no magnetism or charge states as input.",
@@ -67,8 +67,9 @@ ABOUT = About(
         "free atoms are exact by construction, bond energies are rough.",
         "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.24 J/m², "
         "PBE about 1.3), and vacancies of oxides can have negative formation energies.",
-        "Shear is too soft, by about a quarter on average over 16 crystals (docs/properties.md); silicon even comes "
-        "out mechanically unstable (lowest stiffness -5 GPa). Look at the verdict of `forcefield elastic`.",
+        "Shear is too soft: by about a sixth over 16 crystals drawn at random (docs/properties.md), and by half where "
+        "bonds are stiff and directed: C44 of silicon is 35 GPa instead of 75. Look at the verdict of "
+        "`forcefield elastic`.",
         "Two layers of messages: interactions end at 10 Å, no long-range electrostatics.",
         "The expected errors of `get_confidence` are for forces, and too small far outside the training data.",
     ),
