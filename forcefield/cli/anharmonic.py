@@ -174,7 +174,7 @@ def conductivity(
 
         options = ConductivityOptions(**settings).to_dict()
     columns = ("supercells", "300 K: W/m/K")
-    needs = {**PHONONS, "packages": ("phonopy", "phono3py")}
+    needs = {**PHONONS, "packages": ("phono3py",)}
     command = Command("conductivity", columns, _conductivity_row, _compute_conductivity, options, plots=plots, **needs)
     run_over_structures(command, files, choice, folder)
 

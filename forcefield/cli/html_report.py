@@ -23,7 +23,7 @@ th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
 .scroll { overflow-x: auto; }
 .failed { color: #b42318; }
 figure { display: inline-block; margin: .5rem 1rem .5rem 0; }
-img { max-width: 100%; max-height: 26rem; }
+img { max-width: 100%; height: auto; }
 figcaption, .made, dt { color: #57606a; }
 dl { display: grid; grid-template-columns: max-content auto; gap: .1rem 1rem; }
 dd { margin: 0; word-break: break-word; }
@@ -127,12 +127,7 @@ def _section(section: Section, left: int) -> tuple[str, int]:
         return "".join(parts), 0
     figures = [folder / name for name in record.get("files", ()) if name.endswith(".png")]
     for path in figures[:left]:
-        picture = base64.b64encode(path.read_bytes()).decode("ascii")
-        caption = escape(path.stem.replace("_", " "))
-        parts.append(
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{picture}">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
+        parts.append(_figure(path))
     if len(figures) > left:
         parts.append(f"<p>{len(figures) - left} more figures in {escape(folder.name)}</p>")
     options = (record.get("identity") or {}).get("options") or {}
@@ -140,3 +135,17 @@ def _section(section: Section, left: int) -> tuple[str, int]:
     parts.append(f"<details><summary>options and files</summary><dl>{terms}</dl>")
     parts.append(f"<p>{escape(folder.name)}: {escape(', '.join(record.get('files', ())))}</p></details>")
     return "".join(parts), min(len(figures), left)
+
+
+def _figure(path: Path) -> str:
+    """A picture at the size it was drawn in, so that the letters of all figures are equally large."""
+    from forcefield.workflows.plots import DOTS_PER_INCH
+
+    content = path.read_bytes()
+    width = round(int.from_bytes(content[16:20], "big") * 96 / DOTS_PER_INCH)  # pixels, from the header of a PNG
+    caption = escape(path.stem.replace("_", " "))
+    picture = base64.b64encode(content).decode("ascii")
+    return (
+        f'<figure><img alt="{caption}" src="data:image/png;base64,{picture}" width="{width}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )

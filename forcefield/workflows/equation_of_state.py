@@ -15,6 +15,7 @@ from forcefield.workflows.equation_fit import EQUATIONS, Array, EquationFit, fit
 from forcefield.workflows.force_store import ForceStore
 from forcefield.workflows.outcome import prepare_crystal, require_converged
 from forcefield.workflows.relax import relax
+from forcefield.workflows.relax_setup import require_stress
 from forcefield.workflows.symmetry import find_space_group
 
 SHAPES = ("fixed", "relaxed")
@@ -161,7 +162,12 @@ def scan_volumes(
         options: volumes, and how to relax; with shape "relaxed" the volumes become about those asked for.
         callback: told before each volume how many are done, of how many.
         factors: volumes relative to that of the crystal; None takes those of the options.
+
+    Raises:
+        ValueError: if the calculator has no stress, by which shapes are relaxed.
     """
+    if options.shape == "relaxed":
+        require_stress(start.atoms, asked='shape="relaxed"', instead='shape="fixed"')
     if factors is None:
         factors = np.linspace(1.0 - options.volume_range, 1.0 + options.volume_range, options.n_volumes)
     kind = "none" if options.relaxation == "none" else "positions"  # of the atoms at each volume

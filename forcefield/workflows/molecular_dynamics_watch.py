@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from forcefield.structures import close_contacts, overlap_message
 from forcefield.workflows.molecular_dynamics_options import MDOptions
+from forcefield.workflows.pieces import count_pieces
 from forcefield.workflows.relax_setup import cell_volume
-from forcefield.workflows.symmetry import describe_axes
+from forcefield.workflows.vacuum import find_vacuum
 
 FINISHED = "finished"
 DRIFTING = "energy not conserved"
@@ -65,7 +66,8 @@ class Watch:
         highest = max(temperature, options.highest_temperature if options.ensemble != "nve" else 0.0)
         self.temperature_limit = options.temperature_limit or 5.0 * highest + 1000.0
         self.volume = cell_volume(start)
-        self.extents = _free_extents(start)
+        self.axes = _axes_that_hold(start)
+        self.extents = _free_extents(start, self.axes)
         self.rows_outside = 0
         self.warnings: tuple[str, ...] = ()
 
@@ -105,11 +107,12 @@ class Watch:
         return Objection(CELL_EXPLODING, f"the volume became {ratio:.2f} times that of the start")
 
     def _leaving(self, atoms: Atoms) -> Objection | None:
-        extents = _free_extents(atoms)
+        extents = _free_extents(atoms, self.axes)
         if len(extents) == 0 or (extents < self.extents + self.options.distance_limit).all():
             return None
         grown = float((extents - self.extents).max())
-        return Objection(ATOM_LEAVING, f"the structure, periodic along {describe_axes(atoms)}, grew by {grown:.1f} Å")
+        where = ", ".join("abc"[axis] for axis in np.flatnonzero(self.axes)) or "no axis"
+        return Objection(ATOM_LEAVING, f"the structure, endless along {where}, grew by {grown:.1f} Å")
 
     def _collision(self, atoms: Atoms) -> Objection | None:
         contacts = close_contacts(atoms, factor=COLLISION_FACTOR)
@@ -132,11 +135,20 @@ class Watch:
         return None
 
 
-def _free_extents(atoms: Atoms) -> NDArray[np.float64]:
-    """Size of the structure (Å) normal to its periodic vectors; empty for a crystal, one length for a slab."""
-    if atoms.pbc.all():
+def _axes_that_hold(atoms: Atoms) -> NDArray[np.bool_]:
+    """Say along which axes a structure goes on: the periodic ones, but for those with vacuum if it is in one piece."""
+    axes = np.array(atoms.pbc)
+    empty = [layer.axis for layer in find_vacuum(atoms)]
+    if empty and count_pieces(atoms) == 1:  # of a gas in a box, atoms part as they like
+        axes[empty] = False
+    return axes
+
+
+def _free_extents(atoms: Atoms, axes: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Size of the structure (Å) normal to the axes along which it goes on; empty for a crystal, one for a slab."""
+    if axes.all():
         return np.zeros(0)
-    vectors = atoms.cell.array[atoms.pbc]  # (periodic axes, 3)
+    vectors = atoms.cell.array[axes]  # (axes that hold, 3)
     normal = np.eye(3) if len(vectors) == 0 else np.linalg.svd(vectors)[2][len(vectors) :]
     return np.ptp(atoms.positions @ normal.T, axis=0)
 

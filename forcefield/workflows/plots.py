@@ -9,6 +9,7 @@ from typing import Any
 from forcefield.workflows.outcome import require_package
 
 BLUE, ORANGE, GREY = "#2166ac", "#d6604d", "#666666"
+DOTS_PER_INCH = 160  # of the files
 
 
 def new_figure(
@@ -38,10 +39,10 @@ def new_figure(
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Write a figure as PNG (160 dots an inch) and give the path back.
+    """Write a figure as PNG (`DOTS_PER_INCH`) and give the path back.
 
     Raises:
         OSError: if it cannot be written.
     """
-    figure.savefig(path, dpi=160, format="png")
+    figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
     return path

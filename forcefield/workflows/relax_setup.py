@@ -134,7 +134,7 @@ def strain_mask(atoms: Atoms, options: RelaxOptions) -> np.ndarray | None:
     return np.array([free[a] * free[b] for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))])
 
 
-def require_stress(atoms: Atoms, *, asked: str = "cell=True", instead: str = "cell=False") -> None:
+def require_stress(atoms: Atoms, *, asked: str = "cell=True", instead: str = "cell=False (--fixed-cell)") -> None:
     """Compute the stress of a structure with its calculator, which keeps it for the first step.
 
     Args:

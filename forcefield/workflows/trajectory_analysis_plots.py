@@ -13,11 +13,14 @@ from forcefield.workflows.trajectory_analysis_statistics import block_average
 
 Array = NDArray[np.float64]
 
-PANELS = (("temperature_K", "temperature (K)"), ("total_eV", "total energy (eV)"), ("pressure_GPa", "pressure (GPa)"))
+PANELS = (("temperature_K", "temperature (K)"), ("total_eV", "total energy"), ("pressure_GPa", "pressure (GPa)"))
+SMALL = 0.1  # eV; a total energy that changes by less is drawn in meV
 
 
 def plot_thermo(thermo: dict[str, Array], path: Path) -> Path:
     """Draw temperature, energy and pressure against time, each with mean and error of its last four fifths.
+
+    The energy is drawn from its first value on.
 
     Raises:
         ImportError: without matplotlib.
@@ -27,12 +30,23 @@ def plot_thermo(thermo: dict[str, Array], path: Path) -> Path:
     figure, axes = new_figure(columns=len(panels), width=4.2 * len(panels), height=3.2)
     first = len(thermo["step"]) // 5
     for axis, (name, label) in zip(axes, panels, strict=True):
-        axis.plot(thermo["time_ps"], thermo[name], color=BLUE, lw=0.8)
-        mean = block_average(thermo[name][first:])
+        values = thermo[name]
+        if name == "total_eV":
+            values, label = _from_the_start(values, label)
+        axis.plot(thermo["time_ps"], values, color=BLUE, lw=0.8)
+        mean = block_average(values[first:])
         axis.axhline(mean.mean, color=ORANGE, lw=1.2)
-        axis.set_title(f"{mean.mean:.4g} ± {mean.error:.2g}", fontsize=9, color=ORANGE)
+        axis.set_title(f"mean {mean.mean:.4g} ± {mean.error:.2g}", fontsize=9, color=ORANGE)
         axis.set(xlabel="time (ps)", ylabel=label)
+        axis.ticklabel_format(axis="y", useOffset=False)
     return save_figure(figure, path)
+
+
+def _from_the_start(energies: Array, label: str) -> tuple[Array, str]:
+    """Take the first value off energies (eV), and give them in a unit that suits their size, with the label."""
+    changes = energies - energies[0]
+    unit, scale = ("meV", 1000.0) if np.abs(changes).max() < SMALL else ("eV", 1.0)
+    return scale * changes, f"{label} from the start ({unit})"
 
 
 def plot_distributions(result: TrajectoryResult, path: Path) -> Path:

@@ -202,10 +202,26 @@ def test_wrong_usage_is_one_line_before_any_work(folder, command, arguments, mes
     assert names(folder) - before <= {"phonons"}
 
 
-def test_missing_package_names_the_extra(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "phonopy", None)
-    result = run("phonons", "Cu.cif", *QUICK)
-    assert result.exit_code == 1 and "pip install 'gnn-forcefield[phonopy]'" in result.stdout
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        ("phonons", "phonopy", "phonopy"),
+        ("phonons", "seekpath", "phonopy"),
+        ("qha", "phonopy", "phonopy"),
+        ("gruneisen", "phonopy", "phonopy"),
+        ("conductivity", "phono3py", "phono3py"),
+        ("surfaces", "pymatgen", "pymatgen"),
+    ],
+)
+def test_missing_package_names_the_extra_before_any_work(folder, monkeypatch, command, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    result = run(command, "Cu.cif", "Al.extxyz", "--no-plots")
+    assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("\n") == 1
+    assert f"{package} is not installed; it comes with pip install 'gnn-forcefield[{extra}]'" in result.stderr
+    assert not (folder / command).exists()
+
+
+def test_missing_matplotlib_names_the_extra(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run("eos", "Cu.cif")
     assert result.exit_code == 2 and "gnn-forcefield[plot]" in result.stderr and "--no-plots" in result.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ase.build import bulk
+from ase.build import bulk, fcc111
 from ase.io import read, write
 from typer.testing import CliRunner
 
@@ -58,6 +58,19 @@ def test_steps_follow_each_other_and_are_skipped_when_done(folder):
     assert result.stdout.count("complete") + result.stdout.count("converged") >= 2
     again = run("recipe.yaml")
     assert again.exit_code == 0 and again.stderr.count("done before") == 6
+
+
+def test_vacuum_in_a_periodic_cell_keeps_it(folder):
+    slab = fcc111("Cu", (1, 1, 3), vacuum=5.0, periodic=True)
+    slab.info.clear()
+    write(folder / "metals" / "slab.extxyz", slab)
+    change(folder, RECIPE[RECIPE.index("  - eos") :], "")
+    change(folder, ", symmetry: true", "")
+    result = run("recipe.yaml")
+    assert result.exit_code == 0, result.output
+    assert "a vacuum of 10.0 Å along c, as of a slab: atoms relaxed, cell kept" in result.stderr
+    record = json.loads((folder / "study" / "1_relax" / "slab" / "result.json").read_text())
+    assert record["volume_change"] == 0.0 and len(record["warnings"]) == 1
 
 
 def test_changed_step_is_done_again_and_the_others_are_not(folder):

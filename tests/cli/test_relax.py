@@ -99,6 +99,27 @@ def test_automatic_cell_for_crystals_only(folder):
     assert len(read(folder / "out" / "POSCAR_relaxed", format="vasp")) == 4
 
 
+def test_vacuum_in_a_periodic_cell_keeps_it(folder):
+    slab = fcc111("Cu", (1, 1, 3), vacuum=5.0, periodic=True)
+    slab.info.clear()
+    write("slab.vasp", slab, format="vasp")
+    result = run("slab.vasp", "Cu.cif", "--output-dir", "out", "--fmax", 0.1, "--smax", 1)
+    assert result.exit_code == 0, result.output
+    notice = (
+        "a vacuum of 10.0 Å along c, as of a slab: atoms relaxed, cell kept; cell=True (--cell) relaxes the cell too"
+    )
+    assert result.stderr.count(notice) == 1 and f"slab.vasp: warning: {notice}" in result.stderr
+    record = json.loads((folder / "out" / "slab_relax.json").read_text())
+    assert record["volume_change"] == 0.0 and record["options"]["cell"] is False and record["warnings"] == [notice]
+    assert json.loads((folder / "out" / "Cu_relax.json").read_text())["warnings"] == []
+    assert notice in (folder / "out" / "report.html").read_text(encoding="utf-8")
+    asked = run("slab.vasp", "--cell", "--output-dir", "asked", "--fmax", 0.1, "--smax", 0.5)
+    assert asked.exit_code == 0 and "vacuum" not in asked.output
+    assert json.loads((folder / "asked" / "slab_relax.json").read_text())["volume_change"] != 0.0
+    refused = run("slab.vasp", "--pressure", 1.0, "--output-dir", "pressed")
+    assert refused.exit_code == 1 and "where a pressure has no meaning" in refused.stdout
+
+
 def test_fixed_cell(folder):
     assert run("Cu.cif", "--fixed-cell").exit_code == 0
     assert not list(folder.glob("*.png"))  # without a folder for them, unless asked for
@@ -161,7 +182,7 @@ def test_molecule_with_cell_fails_alone(folder):
     result = run("CO.xyz", "Cu.cif", "--cell")
     assert result.exit_code == 1 and "without periodic axes" in result.stdout and "1 of 2 converged" in result.stdout
     result = run("CO.xyz", "--pressure", 1)
-    assert result.exit_code == 1 and "three axes" in result.stdout
+    assert result.exit_code == 1 and "periodic along no axis, where a pressure has no meaning" in result.stdout
 
 
 def test_slab_keeps_its_cell_by_default(folder):

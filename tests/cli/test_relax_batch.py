@@ -55,6 +55,17 @@ def test_the_same_results_as_one_by_one(folder, run):
     assert read("batch/Cu_relaxed.cif").cell.lengths() == pytest.approx(read("alone/Cu_relaxed.cif").cell.lengths())
 
 
+def test_vacuum_in_a_periodic_cell_keeps_it(folder, run):
+    water = molecule("H2O", cell=[10.0] * 3, pbc=True)
+    write("box.vasp", water, format="vasp")
+    result = run("box.vasp", "Cu.cif", "--batch", "--output-dir", "out")
+    assert result.stderr.count("box.vasp: warning: a vacuum of 10.0 Å along a, ") == 1
+    assert "Cu.cif: warning" not in result.stderr
+    box, copper = (json.loads((folder / "out" / f"{name}_relax.json").read_text()) for name in ("box", "Cu"))
+    assert box["volume_change"] == 0.0 and "as of a molecule in a box: atoms relaxed" in box["warnings"][0]
+    assert copper["volume_change"] != 0.0 and copper["warnings"] == []
+
+
 def test_failures_do_not_stop_the_others(folder, run):
     write("flat.extxyz", Atoms("Cu", cell=[3, 3, 0], pbc=True))
     result = run("Au.cif", "missing.cif", "flat.extxyz", "H2O.xyz", "--batch")

@@ -6,7 +6,7 @@ import csv
 import json
 
 import pytest
-from ase.build import bulk
+from ase.build import bulk, fcc111
 from ase.io import read, write
 from typer.testing import CliRunner
 
@@ -58,6 +58,21 @@ def test_options_of_the_task_and_json(folder):
     assert row["verdict"] == "converged" and row["formula"] == "Cu"
     other = run("inputs/Cu.cif", "--set", "fmax=0.01", "--resume")
     assert other.exit_code == 2 and "another screening" in other.stderr
+
+
+def test_vacuum_in_a_periodic_cell_keeps_it(folder):
+    slab = fcc111("Cu", (1, 1, 3), vacuum=5.0, periodic=True)
+    slab.info.clear()
+    write("slab.extxyz", slab)
+    done = run("slab.extxyz", "inputs/Cu.cif", "--set", "fmax=0.05", "--set", "smax=1.0", "--json")
+    assert done.exit_code == 0, done.output
+    slab, copper = json.loads(done.stdout)
+    assert slab["volume_change"] == 0.0 and slab["note"].startswith("a vacuum of 10.0 Å along c, as of a slab")
+    assert copper["note"] is None
+    assert "slab.extxyz: converged (a vacuum of 10.0 Å along c" in done.stderr
+    asked = run("slab.extxyz", "--set", "cell=true", "--set", "fmax=0.05", "--set", "smax=1.0", "--json")
+    (slab,) = json.loads(asked.stdout)
+    assert slab["volume_change"] != 0.0 and slab["note"] is None
 
 
 @pytest.mark.parametrize(

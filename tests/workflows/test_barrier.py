@@ -105,6 +105,16 @@ def test_known_barriers_of_a_double_well():
     assert plain_band.forward == pytest.approx(top - low, abs=0.02)
 
 
+def interrupt_at(stop):
+    """A callback that ends a search at a step."""
+
+    def interrupt(step):
+        if step.step == stop:
+            raise Interrupted
+
+    return interrupt
+
+
 class Interrupted(Exception):
     """Raised in the middle of a search."""
 
@@ -114,14 +124,9 @@ def test_interrupted_band_goes_on_exactly(tmp_path, stop):
     options = {"n_images": 3, "fmax": 0.005}
     whole = neb(*wells(), DoubleWell(0.4, 0.1), **options)
     assert whole.verdict == "barrier found" and whole.steps > 20
-
-    def interrupt(step):
-        if step.step == stop:
-            raise Interrupted
-
     path = tmp_path / "band.json"
     with pytest.raises(Interrupted):
-        neb(*wells(), DoubleWell(0.4, 0.1), **options, checkpoint=SearchCheckpoint(path), callback=interrupt)
+        neb(*wells(), DoubleWell(0.4, 0.1), **options, checkpoint=SearchCheckpoint(path), callback=interrupt_at(stop))
     taken = []
     again = neb(
         *wells(), DoubleWell(0.4, 0.1), **options, checkpoint=SearchCheckpoint(path), callback=lambda s: taken.append(s)
@@ -161,14 +166,9 @@ def test_interrupted_dimer_goes_on_exactly(tmp_path, stop):
     options = {"direction": np.array([[0.5, 1.0, 0.5]]), "fmax": 0.0005}
     whole = saddle(start, DoubleWell(0.1), **options)
     assert whole.verdict == "saddle point found" and whole.steps > 9
-
-    def interrupt(step):
-        if step.step == stop:
-            raise Interrupted
-
     path = tmp_path / "dimer.json"
     with pytest.raises(Interrupted):
-        saddle(start, DoubleWell(0.1), **options, checkpoint=SearchCheckpoint(path), callback=interrupt)
+        saddle(start, DoubleWell(0.1), **options, checkpoint=SearchCheckpoint(path), callback=interrupt_at(stop))
     taken = []
     again = saddle(start, DoubleWell(0.1), **options, checkpoint=SearchCheckpoint(path), callback=taken.append)
     assert [step.step for step in taken] == list(range(stop + bool(stop), whole.steps + 1))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
@@ -23,6 +23,7 @@ from forcefield.workflows.molecular_dynamics import molecular_dynamics
 from forcefield.workflows.molecular_dynamics_files import read_thermo
 from forcefield.workflows.molecular_dynamics_options import MDOptions, default_timestep, degrees_of_freedom
 from forcefield.workflows.outcome import plain
+from forcefield.workflows.trajectory_analysis_plots import plot_thermo
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -303,6 +304,25 @@ def test_atom_that_leaves_and_volume_that_explodes():
     assert tense.verdict in ("cell exploding", "energy runs away")
 
 
+def test_atom_that_leaves_a_slab_in_a_periodic_cell():
+    """It crosses the vacuum and comes to the other side, so that only its way tells."""
+    slab = fcc111("Cu", (2, 2, 2), vacuum=4.0, periodic=True)
+    momenta = np.zeros((8, 3))
+    momenta[-1, 2] = 80.0
+    slab.set_momenta(momenta)
+    options = {"ensemble": "nve", "velocities": "keep", "temperature_limit": 1e9, "distance_limit": 5.0}
+    result = molecular_dynamics(slab, EMT(), steps=500, **options)
+    assert result.verdict == "an atom leaves" and "endless along a, b, grew by" in result.reason
+
+
+def test_molecules_of_a_gas_part_without_objection():
+    gas = Atoms("Cu2", positions=[[5, 5, 3], [5, 5, 17]], cell=[20.0] * 3, pbc=True)
+    gas.set_momenta([[0, 0, -20.0], [0, 0, 20.0]])
+    options = {"ensemble": "nve", "velocities": "keep", "temperature_limit": 1e9, "distance_limit": 1.0}
+    result = molecular_dynamics(gas, EMT(), steps=30, timestep=1.0, **options)
+    assert np.ptp(result.atoms.positions[:, 2]) > 16.0 and result.verdict == "finished"
+
+
 @pytest.mark.parametrize(
     ("how", "verdict"),
     [
@@ -388,3 +408,23 @@ def test_shipped_model_conserves_energy_and_goes_on_to_the_last_bit(tmp_path):
     )
     np.testing.assert_array_equal(resumed.atoms.positions, whole.atoms.positions)
     np.testing.assert_array_equal(resumed.thermo["total_eV"], whole.thermo["total_eV"])
+
+
+@pytest.mark.parametrize(("change", "unit"), [(0.003, "meV"), (2.0, "eV")])
+def test_figure_shows_energies_from_the_start(tmp_path, monkeypatch, change, unit):
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(
+        "forcefield.workflows.trajectory_analysis_plots.save_figure", lambda *given: drawn.append(given)
+    )
+    times = np.arange(20.0)
+    energies = -123456.78 + change * np.sin(times)
+    thermo = {"step": times, "time_ps": times, "temperature_K": times, "total_eV": energies, "pressure_GPa": times}
+    plot_thermo(thermo, tmp_path / "thermo.png")
+    axis = drawn[0][0].axes[1]
+    drawn[0][0].canvas.draw()
+    assert (
+        axis.get_ylabel() == f"total energy from the start ({unit})" and axis.yaxis.get_offset_text().get_text() == ""
+    )
+    scale = {"meV": 1000.0, "eV": 1.0}[unit]
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), scale * change * np.sin(times), atol=1e-6)

@@ -6,7 +6,6 @@ import numpy as np
 from ase import Atoms
 
 from forcefield.workflows.relax_setup import RelaxOptions
-from forcefield.workflows.symmetry import describe_axes
 
 BATCH_OPTIMIZERS = ("FIRE", "LBFGS")
 """Optimizers that exist for a batch; structures with others are relaxed one by one."""
