@@ -87,13 +87,17 @@ def require_package(name: str) -> ModuleType:
     """Import an optional package.
 
     Raises:
-        ImportError: in one line, naming the extra to install.
+        ImportError: in one line, naming the extra to install, and the reason where the package is there but broken.
     """
     try:
         return importlib.import_module(name)
     except ImportError as error:
+        package = name.partition(".")[0]
+        if not (isinstance(error, ModuleNotFoundError) and error.name in (package, name)):
+            reason = " ".join(str(error).split())
+            raise ImportError(f"{name} is installed but cannot be imported: {reason}") from error
         raise ImportError(
-            f"{name} is not installed; it comes with pip install 'gnn-forcefield[{PACKAGES[name.partition('.')[0]]}]'."
+            f"{name} is not installed; it comes with pip install 'gnn-forcefield[{PACKAGES[package]}]'."
         ) from error
 
 

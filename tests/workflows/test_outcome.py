@@ -103,6 +103,16 @@ def test_missing_package_names_the_extra():
             require_package("phono3py")
 
 
+def test_broken_package_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "broken_build.py").write_text('raise ImportError("built for\\nanother numpy")\n')
+    (tmp_path / "lacks_a_part.py").write_text("import surely_there_is_no_such_part\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="broken_build is installed but cannot be imported: built for another numpy$"):
+        require_package("broken_build")
+    with pytest.raises(ImportError, match="cannot be imported: No module named 'surely_there_is_no_such_part'"):
+        require_package("lacks_a_part")
+
+
 def test_store_keeps_structures_to_the_last_digit(tmp_path):
     atoms = Atoms("CuAl", positions=[[0.1, 1 / 3, np.pi], [1, 2, 3]], cell=np.eye(3) * np.e, pbc=[True, True, False])
     atoms.set_masses([60.0, 27.1])
