@@ -50,7 +50,8 @@ def screen(
     their number. A structure that fails, or that kills its process, is listed with the reason and stops no other.
 
     The status is 0 where all structures are as they should be, 1 where one is not or failed, 2 for wrong usage and 130
-    after Ctrl-C; --resume then goes on with what is missing.
+    after Ctrl-C; --resume then goes on with what is missing. Without it everything is done anew, and the records of
+    before are kept as screening.jsonl.before.
     """
     from forcefield.screening import screen as run_screening
 
@@ -106,14 +107,17 @@ def _calculator(task: Any, choice: CalculatorChoice) -> tuple[Callable[[], Any],
 
 
 def _make_ready(output: Path, folder: FolderOptions) -> None:
-    """Prepare the output folder, emptied of an earlier screening unless that is to go on."""
+    """Prepare the output folder; records of an earlier screening that is not to go on are put aside."""
     from forcefield.cli.io import parse_index, prepare_folder
     from forcefield.screening.run import JOURNAL
 
     parse_index(folder.index)
     prepare_folder(output)
-    if not folder.resume:
-        (output / JOURNAL).unlink(missing_ok=True)
+    journal = output / JOURNAL
+    if journal.exists() and not folder.resume:
+        aside = journal.replace(journal.with_name(f"{JOURNAL}.before"))
+        note = f"note: {aside} keeps the records of an earlier screening; with --resume it would have gone on"
+        typer.echo(note, err=True)
 
 
 def _options(entries: Sequence[str]) -> dict[str, Any]:

@@ -60,6 +60,15 @@ def test_options_of_the_task_and_json(folder):
     assert other.exit_code == 2 and "another screening" in other.stderr
 
 
+def test_records_of_before_are_put_aside_without_resume(folder):
+    assert run("inputs/Cu.cif", "--task", "predict").exit_code == 0
+    journal = folder / "screening" / "screening.jsonl"
+    before = journal.read_bytes()
+    anew = run("inputs/below", "--task", "predict")
+    assert "screening.jsonl.before keeps the records" in anew.stderr and "--resume" in anew.stderr
+    assert journal.with_name("screening.jsonl.before").read_bytes() == before != journal.read_bytes()
+
+
 def test_vacuum_in_a_periodic_cell_keeps_it(folder):
     slab = fcc111("Cu", (1, 1, 3), vacuum=5.0, periodic=True)
     slab.info.clear()
