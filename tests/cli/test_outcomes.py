@@ -120,6 +120,7 @@ def run(*arguments, calculator):
     [
         (["relax", "Cu.extxyz"], "Use cell=False"),
         (["eos", "Cu.extxyz", "--no-plots"], 'Use relaxation="positions"'),
+        (["eos", "Cu.extxyz", "--no-plots", "--relaxation", "none", "--shape", "relaxed"], 'Use shape="fixed"'),
         (["md", "Cu.extxyz", "--ensemble", "npt", "--steps", "2", "--no-plots"], 'Use ensemble="nvt"'),
     ],
 )
