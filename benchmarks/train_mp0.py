@@ -68,8 +68,8 @@ ABOUT = About(
         "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.24 J/m², "
         "PBE about 1.3), and vacancies of oxides can have negative formation energies.",
         "Shear is too soft: by about a sixth over 16 crystals drawn at random (docs/properties.md), and by half where "
-        "bonds are stiff and directed: C44 of silicon is 35 GPa instead of 75. Look at the verdict of "
-        "`forcefield elastic`.",
+        "bonds are stiff and directed: C44 of silicon is 35 GPa instead of 75, and bcc molybdenum even comes out "
+        "mechanically unstable. Look at the verdict of `forcefield elastic`.",
         "Two layers of messages: interactions end at 10 Å, no long-range electrostatics.",
         "The expected errors of `get_confidence` are for forces, and too small far outside the training data.",
     ),
