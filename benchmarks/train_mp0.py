@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from ase.calculators.calculator import BaseCalculator
 
+from forcefield.data.elemental import elemental_crystals
 from forcefield.data.fragments import clusters, dimers, molecules, name_of
 from forcefield.data.frames import Frame, atoms_from_frame, frame_from_atoms, read_compact
 from forcefield.data.label import labelled
@@ -31,9 +32,12 @@ from forcefield.data.store import FrameStore, write_store
 from forcefield.train.config import TrainConfig
 from forcefield.train.export import About, export
 from forcefield.train.finish import train_to_model
+from forcefield.workflows.symmetry import find_space_group
 
 CUTOFF = 5.0
 LARGEST_FORCE = 30.0  # eV/Å; small structures beyond it are left out
+LARGEST_STRESS = 1.0  # eV/Å^3, 160 GPa; and those beyond this
+NOBLE_GASES = (2, 10, 18, 36, 54)
 ABOUT = About(
     name="mp-0",
     default=True,
@@ -91,6 +95,7 @@ def main() -> None:
             small_structures(crystals, teacher),
             cut_crystals(crystals, teacher, 6800, seed=11),
             strong_enough(strained_crystals(crystals, largest=6, seed=14), teacher),
+            strong_enough(elements(crystals, FrameStore(stores["validation"]), teacher), teacher),
         )
         write_store(stores["train"], chain(read_compact(options.archives[0]), more), CUTOFF)
     run = train_to_model(configuration(options, stores))
@@ -191,11 +196,23 @@ def strained_crystals(crystals: FrameStore, *, largest: int, seed: int) -> Itera
                 yield rattle(atoms, "strained", 0.03, generator, shortest=0.6) if i % 2 else atoms
 
 
+def elements(crystals: FrameStore, validation: FrameStore, teacher: BaseCalculator) -> Iterator[ase.Atoms]:
+    """Every element but the noble gases in five simple structures, save those that the validation materials have."""
+    excluded = set()
+    for frame in (validation.frame(k) for k in range(len(validation))):
+        if frame.kind == "equilibrium" and len(set(frame.numbers.tolist())) == 1:
+            group = find_space_group(atoms_from_frame(frame), symprec=0.1)
+            excluded.add((int(frame.numbers[0]), 0 if group is None else group.number))
+    numbers = [number for number in crystals.elements if number not in NOBLE_GASES]
+    return elemental_crystals(numbers, 120, teacher, seed=15, excluded=excluded)
+
+
 def strong_enough(structures: Iterable[ase.Atoms], teacher: BaseCalculator) -> Iterator[Frame]:
-    """Labelled structures without absurd forces."""
+    """Labelled structures without absurd forces or stresses."""
     for atoms in structures:
         frame = labelled(frame_from_atoms(atoms), teacher)
-        if np.abs(frame.forces).max() < LARGEST_FORCE:
+        calm = frame.stress is None or np.abs(frame.stress).max() < LARGEST_STRESS
+        if calm and np.abs(frame.forces).max() < LARGEST_FORCE:
             yield frame
 
 
