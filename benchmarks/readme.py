@@ -53,9 +53,10 @@ def accuracy() -> str:
     errors = model["validation"]["errors"]["all"]
     summary = json.loads((ROOT / "docs" / "lattice_parameters.json").read_text(encoding="utf-8"))["summary"]
     training = model["training"]
+    minutes = training["minutes"] + training.get("minutes_before", 0)
     return "\n".join(
         [
-            f"`{model['name']}`: {model['parameters']:,} parameters, {training['minutes']:.0f} minutes of training on "
+            f"`{model['name']}`: {model['parameters']:,} parameters, {minutes:.0f} minutes of training on "
             f"{training['hardware']}. Errors against its labels on {errors['frames']:.0f} frames of materials it has "
             "not seen (the card has them by kind of frame):",
             "",

@@ -28,10 +28,18 @@ def training_section(config: Mapping[str, Any], amount: str) -> list[str]:
         amount: how many frames or structures the data are.
     """
     training = config["training"]
+    went = (
+        f"{training['minutes']:.0f} minutes on {training['hardware']}: {training['steps']:,} steps, "
+        f"{training['epochs']} passes through the data"
+    )
+    if training.get("minutes_before"):
+        went += (
+            f", after {training['minutes_before']:.0f} minutes and {training['steps_before']:,} steps of the model "
+            "that it started from"
+        )
     return section(
         "Training",
-        f"{training['data']} ({amount}). {training['minutes']:.0f} minutes on {training['hardware']}: "
-        f"{training['steps']:,} steps, {training['epochs']} passes through the data.",
+        f"{training['data']} ({amount}). {went}.",
         "",
         "```json",
         json.dumps({"network": config["network"], "hyperparameters": config["hyperparameters"]}),

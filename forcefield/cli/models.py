@@ -50,7 +50,8 @@ def _row(model: Mapping[str, Any]) -> list[str]:
     from forcefield.units import GPA
 
     errors = model.get("validation", {}).get("errors", {}).get("all", {})
-    minutes = model.get("training", {}).get("minutes")
+    training = model.get("training", {})
+    minutes = training["minutes"] + training.get("minutes_before", 0) if "minutes" in training else None
     kinds = (("energy_mae", 1000.0, 0), ("forces_mae", 1000.0, 0), ("stress_mae", 1 / GPA, 2))
     figures = [f"{errors[key] * factor:.{digits}f}" if key in errors else "-" for key, factor, digits in kinds]
     return [

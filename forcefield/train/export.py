@@ -75,7 +75,7 @@ def export(
 
 
 def training_facts(run: Run, about: About) -> dict[str, Any]:
-    """How the run went: time, epochs, hardware, settings."""
+    """How the run went: time, epochs, hardware, settings; and what the model that it started from had behind it."""
     settings = run.config.model_dump(mode="json", exclude=NOT_SHIPPED)
     settings["started_from"] = None if run.config.initial is None else Path(run.config.initial).name
     return {
@@ -88,8 +88,17 @@ def training_facts(run: Run, about: About) -> dict[str, Any]:
         "steps_skipped": run.skipped,
         "epochs": round(run.atoms_seen / int(run.train.first_atom[-1]), 2),
         "hardware": hardware(run.config.device),
+        **_before(run.config.initial),
         "settings": settings,
     }
+
+
+def _before(initial: str | None) -> dict[str, Any]:
+    """Minutes and steps of the model that a run started from, those before it included; nothing without one."""
+    if initial is None:
+        return {}
+    earlier = load_model(initial).config.get("training", {})
+    return {f"{name}_before": earlier.get(name, 0) + earlier.get(f"{name}_before", 0) for name in ("minutes", "steps")}
 
 
 def hardware(device: str) -> str:

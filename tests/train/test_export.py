@@ -38,3 +38,14 @@ def test_run_becomes_a_model_with_its_card(config, tmp_path):
     assert "24 frames, 96 atoms" in card and "- Knows two elements.\n- Was trained" in card
     assert f"| all | 6 | {1000 * model.config['validation']['errors']['all']['energy_mae']:.0f} / " in card
     assert str(tmp_path) not in card + (folder / "config.json").read_text(encoding="utf-8")
+
+
+def test_card_counts_what_the_model_that_a_run_started_from_had_behind_it(config, tmp_path):
+    about = About(name="copper", labels="Effective medium theory.", data="crystals", validation="others")
+    folder = export(train(config), tmp_path / "first", about)
+    for name, steps in (("second", 12), ("third", 24)):
+        settings = {"output": tmp_path / f"run {name}", "initial": str(folder), "reference_energies": "initial"}
+        folder = export(train(config.model_copy(update=settings)), tmp_path / name, about)
+        facts = load_model(folder).config["training"]
+        assert facts["steps"] == 12 and facts["steps_before"] == steps and facts["minutes_before"] >= 0
+    assert "minutes_before" not in load_model(tmp_path / "first").config["training"]
