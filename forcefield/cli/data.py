@@ -91,6 +91,13 @@ def build(
     missing = [f"{label} of {total - n}" for label, n in report.labelled.items() if 0 < n < total]
     if missing:
         typer.echo(f"masked where missing: {', '.join(missing)} frames")
+    if report.only_in_validation:
+        typer.echo(
+            f"warning: no training frame has {', '.join(report.only_in_validation)}, which validation frames have, and "
+            "training will refuse them. Frames without a material's name stay together by their formula; take another "
+            "--seed or share, or give the frames a `material` (or the files by --split-by file)",
+            err=True,
+        )
     _print_broken(report.skipped, report.faults)
 
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ase.data import chemical_symbols
+
 from forcefield.data.frames import Frame
 from forcefield.data.labels import ReadOptions
 from forcefield.data.materials import SPLITS, group_of, in_validation
@@ -58,6 +60,8 @@ class BuildReport:
         skipped: number of broken frames left out.
         faults: file, place and fault of each (the first `REMEMBERED`).
         keys: (label, key, unit, frames) as found in the files.
+        only_in_validation: symbols of the elements that no training frame has, with which a model of the training part
+            cannot be validated.
     """
 
     stores: list[str] = field(default_factory=list)
@@ -67,6 +71,7 @@ class BuildReport:
     skipped: int = 0
     faults: list[str] = field(default_factory=list)
     keys: list[tuple[str, str, str, int]] = field(default_factory=list)
+    only_in_validation: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -117,6 +122,7 @@ def build_stores(
         folders = [partial / part for part in split.parts] or [partial]
         writers = [stack.enter_context(StoreWriter(folder, cutoff, made=made)) for folder in folders]
         groups: set[str] = set()
+        elements: list[set[int]] = [set() for _ in writers]
         names = _names(files)
         for file, place, frame in _frames(files, format, options, skip_bad, report):
             group = group_of(frame, names[file], split.split_by)
@@ -129,6 +135,7 @@ def build_stores(
                 _broken(f"{file} {place}: {error}", skip_bad, report)
                 continue
             report.count(frame)
+            elements[side].update(frame.numbers.tolist())
             if progress is not None:
                 progress(str(file), sum(writer.rows["frames"] for writer in writers))
         _check_sides(writers, len(groups), split, report)
@@ -137,6 +144,7 @@ def build_stores(
     report.stores = [str(Path(output) / part) for part in split.parts] or [str(output)]
     report.frames = [writer.rows["frames"] for writer in writers]
     report.atoms = [writer.rows["atoms"] for writer in writers]
+    report.only_in_validation = [chemical_symbols[number] for number in sorted(elements[-1] - elements[0])]
     report.keys = [(*key, count) for key, count in sorted(options.found.items())]
     return report
 

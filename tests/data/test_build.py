@@ -13,6 +13,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
 from ase.io import write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -141,6 +142,16 @@ def test_split_by_file_and_empty_sides(tmp_path):
     for wrong in ({"validation": 1.0}, {"validation": -0.1}, {"split_by": "frame"}):
         with pytest.raises(ValueError, match="but must be"):
             SplitOptions(**wrong)
+
+
+def test_elements_of_the_validation_part_alone_are_reported(tmp_path):
+    frames = [crystal(element, k) for element in ELEMENTS for k in range(3)]
+    write(tmp_path / "metals.extxyz", frames, format="extxyz")
+    report = build_stores([tmp_path / "metals.extxyz"], tmp_path / "pair", split=SplitOptions(0.4))
+    alone = FrameStore(tmp_path / "pair" / "validation")
+    assert report.only_in_validation == [chemical_symbols[number] for number in sorted(alone.elements)]
+    assert report.only_in_validation
+    assert not build_stores([tmp_path / "metals.extxyz"], tmp_path / "single").only_in_validation
 
 
 def test_what_exists_is_not_touched(tmp_path):
