@@ -78,6 +78,9 @@ Energy = Annotated[
 Relaxation = Annotated[str, typer.Option(help="Relaxation before: cell, positions or none.")]
 MaxForce = Annotated[float, typer.Option(help="Largest force a relaxation accepts (eV/Å).")]
 Steps = Annotated[int, typer.Option(help="Most steps of a relaxation.")]
+CellAxes = Annotated[
+    str, typer.Option(metavar="LETTERS", help="Cell vectors that may change: ab relaxes a layer in its plane.")
+]
 Symmetry = Annotated[bool, typer.Option("--symmetry/--no-symmetry", help="Keep the space group in the relaxation.")]
 SupercellLength = Annotated[float, typer.Option(help="Shortest length of a supercell vector (Å).")]
 Supercell = Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from forcefield.cli.groups import expand_groups
-from forcefield.cli.options import CalculatorChoice, Files, FolderOptions, MaxForce, Steps, Symmetry
+from forcefield.cli.options import CalculatorChoice, CellAxes, Files, FolderOptions, MaxForce, Steps, Symmetry
 from forcefield.cli.report import format_number, one_line_errors
 from forcefield.cli.structures import Command, Task, run_over_structures
 
@@ -21,6 +21,7 @@ COLUMNS = ("atoms", "steps", "energy\neV/atom", "max force\neV/Å", "volume\n%")
 def relax(
     files: Files,
     cell: Annotated[bool | None, typer.Option("--cell/--no-cell", help="Relax the cell too.")] = None,
+    cell_axes: CellAxes = "abc",
     fmax: MaxForce = 0.02,
     smax: Annotated[float, typer.Option(help="Largest stress component left, for a relaxed cell (GPa).")] = 0.05,
     steps: Steps = 500,
@@ -37,6 +38,7 @@ def relax(
 
         options = RelaxOptions(
             cell=bool(cell),
+            cell_axes=cell_axes,
             fmax=fmax,
             smax=smax,
             steps=steps,
@@ -51,23 +53,18 @@ def relax(
 def _compute(task: Task) -> Mapping[str, Any]:
     from ase.io import write
 
-    from forcefield.workflows import RelaxOptions
     from forcefield.workflows import relax as relax_structure
     from forcefield.workflows.relax_result import CONVERGED, INTERRUPTED
-    from forcefield.workflows.relax_setup import options_for
-    from forcefield.workflows.vacuum import kept_cell_notice
 
-    atoms, automatic = task.frame.atoms, task.inputs["cell"] is None
-    wanted = RelaxOptions(**{**task.inputs, "cell": bool(task.inputs["cell"])})
-    options = options_for(atoms, wanted, automatic_cell=automatic).to_dict()
-    result = relax_structure(atoms, task.engine, callback=lambda step: task.show(f"step {step.step}"), **options)
+    result = relax_structure(
+        task.frame.atoms, task.engine, callback=lambda step: task.show(f"step {step.step}"), **task.inputs
+    )
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
     place = task.folder.path / RELAXED
     place.mkdir(exist_ok=True)
     write(place / f"{task.folder.path.name}.extxyz", result.atoms, format="extxyz")
-    notice = kept_cell_notice(atoms) if automatic else None
-    warnings = [] if notice is None else [notice]
+    warnings = [] if result.notice is None else [result.notice]
     return {**result.to_dict(), "ok": result.reason == CONVERGED, "verdict": result.verdict, "warnings": warnings}
 
 

@@ -13,7 +13,7 @@ import typer
 from forcefield.cli.batch import work_through
 from forcefield.cli.groups import expand_groups
 from forcefield.cli.html_report import Section, report_failures
-from forcefield.cli.options import AsJson, CalculatorChoice, Debug, Files, Index, Resume, Workers
+from forcefield.cli.options import AsJson, CalculatorChoice, CellAxes, Debug, Files, Index, Resume, Workers
 from forcefield.cli.relax_work import COLUMNS, NUMERIC, Batch, Outcome, Plan, summary
 from forcefield.cli.report import INTERRUPTED, fail, one_line_errors, print_json, print_summary, print_table
 from forcefield.cli.structures import refuse_plots_without_matplotlib
@@ -33,6 +33,7 @@ class Relaxation:
             help="Relax the cell too, or keep it.  [default: relax that of crystals; slabs and molecules keep theirs]",
         ),
     ] = None
+    cell_axes: CellAxes = "abc"
     fmax: Annotated[float, typer.Option(help="Largest force accepted (eV/Å).")] = 0.02
     smax: Annotated[float, typer.Option(help="Largest stress component left, for a relaxed cell (GPa).")] = 0.05
     steps: Annotated[int, typer.Option(help="Most steps for a structure.")] = 500
@@ -52,6 +53,8 @@ class Relaxation:
 
         if self.cell is False and self.pressure != 0.0:
             fail(f"--pressure {self.pressure} came with --fixed-cell, but a pressure needs a cell that can change.")
+        if self.cell is False and self.cell_axes != "abc":
+            fail(f"--cell-axes {self.cell_axes} came with --fixed-cell. Leave one of them out.")
         return RelaxOptions(**{**vars(self), "cell": bool(self.cell)})
 
 

@@ -87,8 +87,7 @@ def _remembered(
     """Give the structures of the frames, note which frame each came from, and tell what was settled for it."""
     for number, frame in enumerate(frames):
         known[number] = frame
-        for text in work.plan.warnings(frame):
-            progress.note(f"{frame.label}: warning: {text}")
+        work.plan.tell(frame, progress.note)
         yield frame.atoms
 
 

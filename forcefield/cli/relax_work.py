@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from forcefield.cli.io import Frame, OutputNames
     from forcefield.cli.structures import Progress
     from forcefield.workflows import RelaxOptions, RelaxResult, RelaxStep
+    from forcefield.workflows.relax_setup import Settled
 
 NUMERIC = ("atoms", "steps", "energy\neV/atom", "max force\neV/Å", "pressure\nGPa", "volume\n%")
 COLUMNS = ("structure", "status", *NUMERIC, "space group")
@@ -48,22 +49,21 @@ class Plan:
     resume: bool = False
     plots: bool = False
 
-    def options_for(self, frame: Frame) -> dict[str, Any]:
-        """Give the options of one structure.
+    def settle(self, frame: Frame) -> Settled:
+        """Give the options of one structure, and what was chosen for it that the user may not expect.
 
         Raises:
             ValueError: for a pressure on a structure whose cell stays.
         """
-        from forcefield.workflows.relax_setup import options_for
+        from forcefield.workflows.relax_setup import settle_cell
 
-        return options_for(frame.atoms, self.options, automatic_cell=self.automatic_cell).to_dict()
+        return settle_cell(frame.atoms, self.options, automatic_cell=self.automatic_cell)
 
-    def warnings(self, frame: Frame) -> list[str]:
-        """What was settled for a structure that the user may not expect."""
-        from forcefield.workflows.vacuum import kept_cell_notice
-
-        notice = kept_cell_notice(frame.atoms) if self.automatic_cell else None
-        return [] if notice is None else [notice]
+    def tell(self, frame: Frame, note: Callable[[str], None]) -> None:
+        """Say what was chosen for a structure that the user may not expect."""
+        notice = self.settle(frame).notice
+        if notice is not None:
+            note(f"{frame.label}: warning: {notice}")
 
     def write(
         self,
@@ -82,11 +82,12 @@ class Plan:
 
         written = write_structure(result.atoms, self.folder, f"{name}_relaxed", frame.path)
         figures = self._draw(name, result, steps)
+        notice = self.settle(frame).notice
         record = {
             **frame.origin,
             **result.to_dict(),
             "verdict": result.verdict,
-            "warnings": self.warnings(frame),
+            "warnings": [] if notice is None else [notice],
             **self.identity(frame),
             "files": [path.name for path in (*written, *others, *figures)],
         }
@@ -111,7 +112,7 @@ class Plan:
         from forcefield import __version__
 
         about = {"calculator": self.calculator, "forcefield_version": __version__}
-        return {**frame.identity(), "options": self.options_for(frame), **about}
+        return {**frame.identity(), "options": self.settle(frame).options.to_dict(), **about}
 
     def earlier(self, frame: Frame, name: str) -> Outcome | None:
         """Give what an earlier run of the same identity finished, if all of its files are there."""
@@ -144,10 +145,9 @@ class Job:
             taken.append(step)
             progress.detail(f"{self.frame.label}  step {step.step}/{steps}  {step.max_force:.3f} eV/Å")
 
-        for text in self.plan.warnings(self.frame):
-            progress.note(f"{self.frame.label}: warning: {text}")
+        self.plan.tell(self.frame, progress.note)
         trajectory = self.plan.folder / f"{self.name}_relax.traj"
-        options = self.plan.options_for(self.frame)
+        options = self.plan.settle(self.frame).options.to_dict()
         result = relax_structure(self.frame.atoms, engine, trajectory=trajectory, callback=show, **options)
         return self.plan.write(self.frame, self.name, result, [trajectory], taken)
 

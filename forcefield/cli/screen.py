@@ -229,6 +229,8 @@ def _teller(progress: ProgressLine) -> Callable[[ScreeningProgress], None]:
         how = "done before, " if state.known else ""
         why = "" if state.error is None else f": {state.error}"
         also = f" ({state.note})" if isinstance(state.note, str) else ""
+        for text in () if state.known else state.warnings:
+            progress.note(f"{state.label}: warning: {text}")
         progress.done(f"{state.label}: {how}{state.verdict}{why}{also}")
         progress.detail(f"{state.running} at work")
 

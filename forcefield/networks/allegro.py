@@ -1,14 +1,14 @@
 """Allegro: equivariant features of edges, strictly local: no message ever leaves an atom's neighbourhood.
 
-Musaelian et al., Nature Communications 14, 579 (2023), doi:10.1038/s41467-023-36329-y, figure 1 and "The Allegro
-model". Each edge ij of centre i has scalars x_ij and tensors V_ij, and layers couple it with the other edges of the
-same centre:
+Musaelian et al., Nature Communications 14, 579 (2023), doi:10.1038/s41467-023-36329-y, figure 1 and eq. 5 to 16.
+Each edge ij of centre i has scalars x_ij and tensors V_ij, and layers couple it with the centre's other edges:
 
-    x_ij = u(r_ij) MLP(z_i, z_j, B(r_ij)),   V_ij = w(x_ij) Y(r_ij)                two-body features
-    G_i  = sum_k w(x_ik) Y(r_ik)                                                   environment of the centre
-    T_ij = V_ij (x) G_i                                                            tensor product, channel by channel
-    x_ij' = c x_ij + s u(r_ij) MLP(x_ij, scalars of T_ij),   V_ij' = W T_ij         c = 2/sqrt(5), s = 1/sqrt(5)
-    E_i  = sum_j MLP(x_ij)
+    x_ij = u(r_ij) MLP(z_i, z_j, B(r_ij)),   V_ij = w(x_ij) Y(r_ij)     two-body features
+    G_i  = sum_k w(x_ik) Y(r_ik)                                        environment of the centre, and
+    T_ij = V_ij (x) G_i                                                 eq. 11 to 14: product, channel by channel
+    x_ij' = c x_ij + s u(r_ij) MLP(x_ij, scalars of T_ij)               eq. 15, with c = 2/sqrt(5), s = 1/sqrt(5)
+    V_ij' = W T_ij                                                      eq. 16
+    E_i  = sum_j MLP(x_ij)                                              eq. 5 and 6
 
 After L layers an edge has seen products of L + 1 neighbours, but nothing beyond the cutoff around its centre: there is
 no exchange, and the network scales over processes like a pair potential. The sum over k is done before the product, so

@@ -1,19 +1,19 @@
 """M3GNet: graph network with edge features that also know the angles to the other neighbours.
 
-Chen and Ong, Nature Computational Science 2, 718 (2022), doi:10.1038/s43588-022-00349-3, "Methods". With features v_i
-of atoms, e_ij of edges, and smooth cutoff u (which is in B, too), a layer is a three-body update of the edges followed
-by a graph convolution,
+Chen and Ong, Nature Computational Science 2, 718 (2022), doi:10.1038/s43588-022-00349-3 (arXiv:2202.02450), eq. 2 to 5.
+With features v_i of atoms, e_ij of edges, and smooth cutoff u (which is in B, too), a layer is a three-body update of
+the edges followed by a graph convolution,
 
-    t_ij[n l] = sum_{k != j} B_n(r_ik) P_l(cos theta_jik) sigmoid(v_k W)[n l] u(r_ij)      three bodies
-    e_ij  <- e_ij + silu(t_ij W) * sigmoid(t_ij W)                                          gated
-    e_ij' = e_ij + phi_e(v_i, v_j, e_ij) * (B(r_ij) W)                                      convolution: edges,
-    v_i'  = v_i + sum_j phi_v(v_i, v_j, e_ij') * (B(r_ij) W)                                then atoms
+    t_ij[n l] = sum_{k != j} B_n(r_ik) P_l(cos theta_jik) sigmoid(v_k W)[n l] u(r_ij)     eq. 2: three bodies
+    e_ij  <- e_ij + silu(t_ij W) * sigmoid(t_ij W)                                         eq. 3: gated
+    e_ij' = e_ij + phi_e(v_i, v_j, e_ij) * (B(r_ij) W)                                     eq. 4: edges,
+    v_i'  = v_i + sum_j phi_v(v_i, v_j, e_ij') * (B(r_ij) W)                               eq. 5: then atoms
 
 with gated networks phi (a network times a sigmoid of another one). The sum over k is no sum over triplets here:
 `angular_sum` makes it from one density per atom, with the same value. We depart from the paper in that B, everywhere,
 are Bessel functions of order zero times a polynomial cutoff (there other combinations of Bessel functions for pairs,
 and those of order l for triplets); there is no separate, smaller radius for triplets; the optional state of the whole
-structure is left out; and sums are divided by the square root of a typical number of neighbours.
+structure (eq. 6) is left out; and sums are divided by the square root of a typical number of neighbours.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class MACE(EquivariantNetwork):
         if not 0 <= hidden_lmax <= lmax:
             raise ValueError(f"hidden_lmax must lie between 0 and lmax = {lmax}, got {hidden_lmax}")
         self.tensor_channels = (channels,) * (hidden_lmax if n_layers > 1 else 0)
-        self.sender = SpeciesEmbedding(self.n_species, channels)
+        self.sender = SpeciesEmbedding(self.n_species, channels)  # W h_j of the first layer, where h_j is the element
         layers, senders = [], []
         readouts: list[nn.Module] = []
         for k in range(n_layers):
@@ -81,7 +81,7 @@ class MACE(EquivariantNetwork):
             contraction = SymmetricContraction(self.n_species, channels, lmax, l_out, correlation)
             layers.append(Interaction(convolution, contraction, self.n_species, first=first))
             readouts.append(Readout(channels, readout_hidden) if last else Linear(channels, 1))
-            if not last:
+            if not last:  # W h_j of the next layer
                 senders.append(DegreeLinear([channels] * len(l_out), [channels] * len(l_out)))
         self.layers, self.senders = nn.ModuleList(layers), nn.ModuleList(senders)
         self.readouts = nn.ModuleList(readouts)
@@ -95,8 +95,8 @@ class MACE(EquivariantNetwork):
         """Scalars of all layers (n_local, n_layers * channels), energies (n_local,), tensors that the last one took."""
         species, table = self.species(graph.numbers), table_of(graph)
         basis, couplings = self.geometry(vectors.to(self.dtype), table)
-        taken: list[Tensor] = []
-        features: list[Tensor] = []
+        taken: list[Tensor] = []  # the features that the layer before took in
+        features: list[Tensor] = []  # h_i: list over l of (n_local, 2l+1, channels)
         scalars, energies = [], []
         messages = self.sender(species)  # (atoms, channels)
         for k, (layer, readout) in enumerate(zip(self.layers, self.readouts, strict=True)):
@@ -124,16 +124,15 @@ class Interaction(nn.Module):
         super().__init__()
         self.first = first
         self.convolution, self.contraction = convolution, contraction
-        widths = convolution.out_channels
-        same = [contraction.channels] * len(widths)
-        self.mix = DegreeLinear(widths, same)
-        sent, out = same[: len(convolution.channels)], same[: len(contraction.l_out)]
-        self.after = DegreeLinear(out, out)
+        density = [contraction.channels] * len(convolution.out_channels)  # channels of each degree
+        taken, new = density[: len(convolution.channels)], density[: len(contraction.l_out)]
+        self.mix = DegreeLinear(convolution.out_channels, density)
+        self.after = DegreeLinear(new, new)
         self.connect: nn.Module
         if first:  # any matrix per element acting on an element's embedding is an embedding
             self.element_embedding = SpeciesEmbedding(n_species, contraction.channels)
         else:
-            self.connect = SpeciesDegreeLinear(n_species, sent, out)
+            self.connect = SpeciesDegreeLinear(n_species, taken, new)
 
     def forward(
         self,

@@ -1,11 +1,11 @@
 """MEGNet: edges, atoms and a state are updated in turn.
 
-Chen, Ye, Zuo, Zheng, Ong, Chem. Mater. 31, 3564 (2019), doi:10.1021/acs.chemmater.9b01294 (arXiv:1812.05055), figures 1
-(the update) and 2 (the network). With networks phi of two hidden layers, a block is
+Chen, Ye, Zuo, Zheng, Ong, Chem. Mater. 31, 3564 (2019), doi:10.1021/acs.chemmater.9b01294 (arXiv:1812.05055), eq. 1 to
+6 (the update, figure 1) and figure 2 (the network). With networks phi of two hidden layers (eq. 7), a block is
 
-    e_ij' = e_ij + phi_e(v_i, v_j, e_ij, u_i)                        edges
-    v_i'  = v_i  + phi_v(v_i, mean_j e_ij', u_i)                     atoms
-    u_i'  = u_i  + phi_u(u_i, mean e', mean v')                      state
+    e_ij' = e_ij + phi_e(v_i, v_j, e_ij, u_i)                        eq. 1: edges
+    v_i'  = v_i  + phi_v(v_i, mean_j e_ij', u_i)                     eq. 2 and 3: atoms
+    u_i'  = u_i  + phi_u(u_i, mean e', mean v')                      eq. 4 to 6: state
 
 and the energy is a network of atom, edges and state. In the paper the state u is one vector of the whole structure, and
 the last step (set2set) pools the whole structure too. Both would make the energy of a potential wrong: far fragments

@@ -77,7 +77,7 @@ class NequIP(EquivariantNetwork):
         super().__init__(elements, cutoff, n_layers=n_layers)
         lmax, sent = len(channels) - 1, channels[0] if species_channels is None else species_channels
         self.tensor_channels = tuple(channels[1:]) if n_layers > 1 and parity else ()
-        self.sender = SpeciesEmbedding(self.n_species, sent)
+        self.sender = SpeciesEmbedding(self.n_species, sent)  # W h_j of the first layer, where h_j is the element
         layers, senders = [], []
         for k in range(n_layers):
             first, last = k == 0, k == n_layers - 1
@@ -90,11 +90,11 @@ class NequIP(EquivariantNetwork):
                 radial_hidden=radial_hidden,
                 parity=parity,
             )
-            convolution.weights.damp(0.3)  # like neighbours add up, and four layers must not amplify that
+            convolution.weights.damp(0.3)  # equal neighbours add up, which layer after layer would amplify
             before, after = None if first else channels, [channels[l] for l in l_out]
             shared, normed = self_connection == "shared", norm == "rms"
             layers.append(Interaction(convolution, before, after, n_species=self.n_species, shared=shared, norm=normed))
-            if not last:
+            if not last:  # W h_j of the next layer
                 senders.append(DegreeLinear(channels, channels))
         self.layers, self.senders = nn.ModuleList(layers), nn.ModuleList(senders)
         basis = BesselBasis(cutoff, n_radial, cutoff_exponent, onset=cutoff_onset, trained=trained_waves)
@@ -109,8 +109,8 @@ class NequIP(EquivariantNetwork):
         """Scalars (n_local, channels[0]) of the last layer, energies (n_local,), and the tensors the last one took."""
         species, table = self.species(graph.numbers), table_of(graph)
         basis, couplings = self.geometry(vectors.to(self.dtype), table)
-        taken: list[Tensor] = []
-        features: list[Tensor] = []
+        taken: list[Tensor] = []  # the features that the layer before took in
+        features: list[Tensor] = []  # h_i: list over l of (n_local, 2l+1, channels)
         messages = self.sender(species)  # (atoms, species_channels)
         for k, layer in enumerate(self.layers):
             if k:

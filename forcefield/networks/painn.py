@@ -96,7 +96,7 @@ class Message(nn.Module):
     def forward(self, sent: Tensor, edges: RadialNeighbourhood) -> Tensor:
         """Args: sent (atoms, 4, channels), the edges. Returns: ds_i and dv_i (centres, 4, channels)."""
         weights = edges.of_neighbours(self.phi(sent[:, 0])) * self.filter(edges.basis)
-        scalar, along_vector, along_edge = weights[:, None].chunk(3, dim=2)  # (edges, 1, channels) each
+        scalar, along_vector, along_edge = weights[:, None].chunk(3, dim=2)  # phi W of s, vv, vs: (edges, 1, channels)
         vector = edges.of_neighbours(sent[:, 1:]) * along_vector + edges.direction[:, :, None] * along_edge
         return edges.sum(torch.cat([scalar, vector], dim=1)) * self.scale
 
@@ -115,7 +115,7 @@ class Update(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x (atoms, 4, channels). Returns: ds_i and dv_i of the same shape."""
-        u, v = self.mix(x[:, 1:]).chunk(2, dim=2)  # (atoms, 3, channels)
+        u, v = self.mix(x[:, 1:]).chunk(2, dim=2)  # U v_i and V v_i, (atoms, 3, channels)
         a_ss, a_sv, a_vv = self.a(torch.cat([x[:, 0], smooth_norm(v, dim=1)], dim=1)).chunk(3, dim=1)
         scalar = a_ss + a_sv * (u * v).sum(1) / math.sqrt(3)
         return torch.cat([scalar[:, None], a_vv[:, None] * u], dim=1)

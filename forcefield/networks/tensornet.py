@@ -1,18 +1,20 @@
 """TensorNet: every atom carries 3 x 3 matrices, and matrix products are the only interaction they need.
 
-Simeon and De Fabritiis, NeurIPS 2023, arXiv:2306.06482, "TensorNet's architecture". A matrix is the sum of a multiple
-of the unit matrix, an antisymmetric and a symmetric traceless part, ``X = I + A + S``, which rotate like a scalar, a
-vector and a tensor of degree two. With the matrices I, A(r), S(r) made of the direction of an edge and radial functions
-f(r) that end smoothly at the cutoff, channel by channel:
+Simeon and De Fabritiis, NeurIPS 2023, arXiv:2306.06482, eq. 7 to 12. A matrix is the sum of a multiple of the unit
+matrix, an antisymmetric and a symmetric traceless part, ``X = I + A + S``, which rotate like a scalar, a vector and a
+tensor of degree two. With the matrices I, A(r), S(r) made of the direction of an edge and radial functions f(r) that
+end smoothly at the cutoff, channel by channel:
 
-    X_i  = e(z_i) I + sum_j w(z_i, z_j) (f_I I + f_A A(r_ij) + f_S S(r_ij))    embedding, then mixed, times a(n(X_i))
+    X_i  = e(z_i) I + sum_j w(z_i, z_j) (f_I I + f_A A(r_ij) + f_S S(r_ij))    eq. 7, 8: embedding
+    X_i <- a_I V_I I_i + a_A V_A A_i + a_S V_S S_i,   a = a(n(X_i))            eq. 9, 10: mixed, V and W matrices
     X_i  = normalised(X_i),   Y_i = W_I I_i + W_A A_i + W_S S_i                an interaction
-    M_i  = sum_j f_I(r_ij) I_j + f_A(r_ij) A_j + f_S(r_ij) S_j                 I_j + A_j + S_j = Y_j
+    M_i  = sum_j f_I(r_ij) I_j + f_A(r_ij) A_j + f_S(r_ij) S_j                 f: eq. 11; I_j + A_j + S_j = Y_j
     D_i  = W normalised((Y_i M_i + M_i Y_i) / 2)                               the anticommutator respects reflections
     X_i' = X_i + D_i + D_i^2
 
-with networks a of the invariants ``n(X) = I, log(1 + |A|^2), log(1 + |S|^2)``; another makes the atomic energy of them.
-Features are stored as nine components, one of I, three of A, five of S, and turned into matrices only to be multiplied.
+with networks a of the invariants ``n(X) = I, log(1 + |A|^2), log(1 + |S|^2)``; another makes the atomic energy of them
+(eq. 12). Features are stored as nine components, one of I, three of A, five of S, and turned into matrices only to be
+multiplied.
 
 We depart from the paper in what keeps features of order one, and those of different atoms apart. ``normalised(X)`` is
 X / (1 + |X|^2) there, channel by channel, which makes large matrices small (a length of 10 becomes 0.1) and none longer

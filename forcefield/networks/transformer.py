@@ -1,9 +1,10 @@
 """Equivariant transformer: attention over the neighbours, convolutions in the frame of each edge.
 
 Attention as in Equiformer (Liao and Smidt, ICLR 2023, arXiv:2206.11990, "Equivariant Graph Attention") and EquiformerV2
-(Liao et al., ICLR 2024, arXiv:2306.12059, figure 1), whose SO(2) convolutions are those of eSCN (Passaro and Zitnick,
-ICML 2023, arXiv:2302.03655); eSEN (Fu et al., arXiv:2502.12147) builds a smooth potential of the same parts. A block
-is, with features x_i of degree 0 to L, the rotation D_ij that turns the edge onto the polar axis, and heads h,
+(Liao et al., ICLR 2024, arXiv:2306.12059, figure 1 and sections 3.2 and 3.5, whose formulas have no numbers), whose
+SO(2) convolutions are those of eSCN (Passaro and Zitnick, ICML 2023, arXiv:2302.03655); eSEN (Fu et al.,
+arXiv:2502.12147) builds a smooth potential of the same parts. A block is, with features x_i of degree 0 to L, the
+rotation D_ij that turns the edge onto the polar axis, and heads h,
 
     g_ij  = SO2( w(r_ij, z_i, z_j) * D_ij (W_s x_j + W_t x_i) )             convolution in the edge's frame
     a_ij  = u(r_ij) exp(b_ij) / (1 + sum_k u(r_ik) exp(b_ik))               attention, b_ij a network of g_ij's scalars

@@ -19,7 +19,7 @@ MISSING = -1
 
 
 class ScreeningProgress(NamedTuple):
-    """One structure more: name, verdict, error, whether it was done before, how many are done and running, a note."""
+    """One structure more: name, verdict, error, whether it was done before, how many are done and running, remarks."""
 
     label: str
     verdict: str
@@ -28,6 +28,7 @@ class ScreeningProgress(NamedTuple):
     done: int
     running: int
     note: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -241,8 +241,8 @@ class Screening:
         if self.callback is not None:
             label = item.label or str(item.number)
             how = (record["verdict"], record["error"], known)
-            note = record["values"].get("note")
-            self.callback(ScreeningProgress(label, *how, self.n_done, len(self.running), note))
+            also = record["values"].get("note"), tuple(record.get("warnings", ()))
+            self.callback(ScreeningProgress(label, *how, self.n_done, len(self.running), *also))
 
 
 def _key(label: str | None, atoms: Atoms) -> str:

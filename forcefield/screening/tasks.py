@@ -18,8 +18,7 @@ from forcefield.workflows.elastic import ElasticOptions, elastic_constants
 from forcefield.workflows.equation_of_state import EquationOptions, equation_of_state
 from forcefield.workflows.relax import relax
 from forcefield.workflows.relax_result import INTERRUPTED, RelaxResult
-from forcefield.workflows.relax_setup import RelaxOptions, options_for
-from forcefield.workflows.vacuum import kept_cell_notice
+from forcefield.workflows.relax_setup import RelaxOptions
 
 Function = Callable[..., Any]
 RELAXED = ("formula", "n_atoms", "steps", "energy", "energy_per_atom", "max_force", "pressure", "volume_change")
@@ -81,10 +80,7 @@ def relax_one(atoms: Atoms, calculator: Any, **options: Any) -> dict[str, Any]:
     Raises:
         KeyboardInterrupt: after Ctrl-C, since a relaxation that was cut short is not done.
     """
-    wanted = RelaxOptions(**{**options, "cell": bool(options.get("cell"))})
-    automatic = options.get("cell") is None
-    own = options_for(atoms, wanted, automatic_cell=automatic)
-    result = relax(atoms, calculator, **own.to_dict())
+    result = relax(atoms, calculator, **{"cell": None, **options})
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
     before, after = result.spacegroup_before, result.spacegroup_after
@@ -92,7 +88,7 @@ def relax_one(atoms: Atoms, calculator: Any, **options: Any) -> dict[str, Any]:
         "spacegroup_before": None if before is None else str(before),
         "spacegroup_after": None if after is None else str(after),
     }
-    kept = {**_chosen(result, RELAXED), **groups, "note": kept_cell_notice(atoms) if automatic else None}
+    kept = {**_chosen(result, RELAXED), **groups, "note": result.notice}
     return {"ok": result.converged, "verdict": result.verdict, "atoms": result.atoms, **kept}
 
 

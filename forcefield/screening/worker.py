@@ -10,7 +10,9 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
@@ -58,17 +60,33 @@ def compute(work: Work, atoms: Atoms) -> dict[str, Any]:
     """Compute one structure.
 
     Returns:
-        A record that JSON knows: "ok", "verdict", "error" (None, or a line), "values", "atoms", "seconds".
+        A record that JSON knows: "ok", "verdict", "error" (None, or a line), "values", "atoms", "warnings" (lines),
+        "seconds".
     """
     start = time.perf_counter()
-    try:
-        check_structure(atoms)
-        calculator = () if work.make_calculator is None else (_calculator(work.make_calculator),)
-        record = _record(work.function(atoms, *calculator, **work.options))
-    except Exception as error:  # whatever a task or a calculator raises belongs to this structure
-        record = failed_record(error)
+    with _warnings_kept() as lines:
+        try:
+            check_structure(atoms)
+            calculator = () if work.make_calculator is None else (_calculator(work.make_calculator),)
+            record = _record(work.function(atoms, *calculator, **work.options))
+        except Exception as error:  # whatever a task or a calculator raises belongs to this structure
+            record = failed_record(error)
+    record["warnings"] = lines
     record["seconds"] = round(time.perf_counter() - start, 4)
     return record
+
+
+@contextmanager
+def _warnings_kept() -> Iterator[list[str]]:
+    """Keep the warnings about a structure as lines, each once; those of a thread beside others stay warnings."""
+    lines: list[str] = []
+    if threading.current_thread() is not threading.main_thread():  # the filters of Python belong to all threads
+        yield lines
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield lines
+    lines += dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught)
 
 
 def failed_record(error: Exception) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """MEGNet for properties of crystals, as in the paper: edges, atoms and one state of the whole structure in turn.
 
-Chen, Ye, Zuo, Zheng, Ong, Chem. Mater. 31, 3564 (2019), doi:10.1021/acs.chemmater.9b01294, figures 1 and 2. With
-networks phi of two hidden layers and u the state of the structure that atom i belongs to,
+Chen, Ye, Zuo, Zheng, Ong, Chem. Mater. 31, 3564 (2019), doi:10.1021/acs.chemmater.9b01294, eq. 1 to 7, figures 1
+and 2. With networks phi of two hidden layers and u the state of the structure that atom i belongs to,
 
-    e_ij' = e_ij + phi_e(v_i, v_j, e_ij, u)             edges
-    v_i'  = v_i  + phi_v(v_i, mean_j e_ij', u)          atoms
-    u'    = u    + phi_u(u, mean_ij e_ij', mean_i v_i') state of the structure
+    e_ij' = e_ij + phi_e(v_i, v_j, e_ij, u)             eq. 1: edges
+    v_i'  = v_i  + phi_v(v_i, mean_j e_ij', u)          eq. 2 and 3: atoms
+    u'    = u    + phi_u(u, mean_ij e_ij', mean_i v_i') eq. 4 to 6: state of the structure
 
 The head pools atoms, each with the mean of its edges and the state beside it; ``pooling: set2set`` is the paper's. We
 depart from the paper in that set2set runs over atoms with their edges' means instead of over atoms and edges apart, and

@@ -21,11 +21,13 @@ from forcefield.workflows.pieces import count_pieces
 from forcefield.workflows.relax_progress import Progress
 from forcefield.workflows.relax_result import RelaxResult, RelaxStep
 from forcefield.workflows.relax_setup import (
+    AXES,
     RelaxOptions,
     cell_volume,
     choose_calculator,
     find_optimizer,
     require_stress,
+    settle_cell,
     strain_mask,
 )
 from forcefield.workflows.symmetry import find_space_group, keep_symmetry, large_steps_accepted
@@ -39,7 +41,8 @@ def relax(
     atoms: Any,
     calculator: Any = None,
     *,
-    cell: bool = False,
+    cell: bool | None = False,
+    cell_axes: str = AXES,
     fmax: float = 0.02,
     smax: float = 0.05,
     steps: int = 500,
@@ -59,7 +62,9 @@ def relax(
         atoms: `ase.Atoms`, or a pymatgen `Structure` or `Molecule`.
         calculator: an ASE calculator; None takes the one attached to the atoms (stored results of a file do not count),
             else the default model.
-        cell: relax the cell together with the atoms.
+        cell: relax the cell together with the atoms; None: of crystals, and of no slabs, wires and molecules, be they
+            in a periodic cell or not (`RelaxResult.notice` says so).
+        cell_axes: letters of the cell vectors that may change, as "ab" for a layer in the plane of a and b.
         fmax: largest force accepted (eV/Å), constraints applied.
         smax: largest deviation of a stress component from the target accepted when the cell is relaxed (GPa).
         steps: most optimizer steps.
@@ -79,7 +84,8 @@ def relax(
             with a calculator that gives no stress.
     """
     options = RelaxOptions(
-        cell=cell,
+        cell=bool(cell),
+        cell_axes=cell_axes,
         fmax=fmax,
         smax=smax,
         steps=steps,
@@ -90,14 +96,16 @@ def relax(
     )
     start = as_atoms(atoms)
     check_structure(start)
+    options, notice = settle_cell(start, options, automatic_cell=cell is None)
     mask = strain_mask(start, options)
     work = start.copy()
     if symmetry:
         keep_symmetry(work, symprec=symprec)
     work.calc = choose_calculator(atoms, calculator)
-    if cell:
+    if options.cell:
         require_stress(work)
     run = _Run(start, work, mask, options, callback)
+    run.notice = notice
     with ExitStack() as stack:
         if isinstance(trajectory, (str, Path)):
             run.trajectory = stack.enter_context(Trajectory(str(trajectory), "w"))
@@ -141,6 +149,7 @@ class _Run:
         self.options = options
         self.callback = callback
         self.trajectory: Any = None
+        self.notice: str | None = None
         self.state: _State | None = None
         self.progress = Progress()
         target = FrechetCellFilter(work, mask=mask, scalar_pressure=options.pressure * GPA) if options.cell else work
@@ -237,6 +246,7 @@ class _Run:
             spacegroup_after=find_space_group(atoms, symprec=symprec),
             pieces_before=count_pieces(self.start),
             pieces_after=count_pieces(atoms),
+            notice=self.notice,
         )
 
     def _final_stress(self, atoms: Atoms) -> np.ndarray | None:

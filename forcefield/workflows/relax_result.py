@@ -53,6 +53,7 @@ class RelaxResult:
         spacegroup_after: space group of the final structure, likewise.
         pieces_before: groups of atoms that hold together in the input (see `forcefield.workflows.pieces`).
         pieces_after: likewise of the final structure; more than before where an atom left.
+        notice: what `cell=None` has chosen that one may not expect: a cell with vacuum that was kept.
     """
 
     atoms: Atoms
@@ -70,6 +71,7 @@ class RelaxResult:
     spacegroup_after: SpaceGroup | None
     pieces_before: int | None = None
     pieces_after: int | None = None
+    notice: str | None = None
 
     @property
     def verdict(self) -> str:

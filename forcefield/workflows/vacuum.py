@@ -75,6 +75,10 @@ def describe_vacuum(atoms: Atoms) -> str | None:
 
 
 def kept_cell_notice(atoms: Atoms) -> str | None:
-    """Say that a cell with vacuum is kept where nobody asked for it to be relaxed; None without any."""
-    vacuum = describe_vacuum(atoms)
-    return None if vacuum is None else f"{vacuum}: atoms relaxed, cell kept; cell=True (--cell) relaxes the cell too"
+    """Say that a cell with vacuum is kept where nobody asked for more, and what to ask for; None without vacuum."""
+    empty = {layer.axis for layer in find_vacuum(atoms)}
+    if not empty:
+        return None
+    filled = "".join("abc"[axis] for axis in range(3) if axis not in empty)
+    instead = f"; cell_axes={filled!r} (--cell-axes {filled}) relaxes it along {' and '.join(filled)}" if filled else ""
+    return f"{describe_vacuum(atoms)}: atoms relaxed, cell kept{instead}"

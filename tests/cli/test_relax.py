@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from html import escape
 
 import numpy as np
 import pytest
@@ -106,16 +107,23 @@ def test_vacuum_in_a_periodic_cell_keeps_it(folder):
     result = run("slab.vasp", "Cu.cif", "--output-dir", "out", "--fmax", 0.1, "--smax", 1)
     assert result.exit_code == 0, result.output
     notice = (
-        "a vacuum of 10.0 Å along c, as of a slab: atoms relaxed, cell kept; cell=True (--cell) relaxes the cell too"
+        "a vacuum of 10.0 Å along c, as of a slab: atoms relaxed, cell kept; "
+        "cell_axes='ab' (--cell-axes ab) relaxes it along a and b"
     )
     assert result.stderr.count(notice) == 1 and f"slab.vasp: warning: {notice}" in result.stderr
     record = json.loads((folder / "out" / "slab_relax.json").read_text())
     assert record["volume_change"] == 0.0 and record["options"]["cell"] is False and record["warnings"] == [notice]
     assert json.loads((folder / "out" / "Cu_relax.json").read_text())["warnings"] == []
-    assert notice in (folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert escape(notice) in (folder / "out" / "report.html").read_text(encoding="utf-8")
     asked = run("slab.vasp", "--cell", "--output-dir", "asked", "--fmax", 0.1, "--smax", 0.5)
     assert asked.exit_code == 0 and "vacuum" not in asked.output
     assert json.loads((folder / "asked" / "slab_relax.json").read_text())["volume_change"] != 0.0
+    plane = run("slab.vasp", "--cell-axes", "ab", "--output-dir", "plane", "--fmax", 0.1, "--smax", 0.5)
+    assert plane.exit_code == 0 and "vacuum" not in plane.output, plane.output
+    record = json.loads((folder / "plane" / "slab_relax.json").read_text())
+    assert record["options"]["cell"] is True and record["options"]["cell_axes"] == "ab"
+    assert read(folder / "plane" / "slab_relaxed.extxyz").cell[2] == pytest.approx(slab.cell[2])
+    assert run("slab.vasp", "--cell-axes", "ab", "--fixed-cell").exit_code == 2
     refused = run("slab.vasp", "--pressure", 1.0, "--output-dir", "pressed")
     assert refused.exit_code == 1 and "where a pressure has no meaning" in refused.stdout
 
@@ -134,6 +142,7 @@ def test_options_arrive(folder):
     assert record["pressure"] == pytest.approx(10.0, abs=0.01) and record["target_pressure"] == 10.0
     assert record["options"] == {
         "cell": True,
+        "cell_axes": "abc",
         "fmax": 0.005,
         "smax": 0.01,
         "steps": 77,

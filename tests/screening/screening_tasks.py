@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 
 from ase.calculators.emt import EMT
 
@@ -60,3 +61,9 @@ class CountedEMT(EMT):
         super().__init__()
         type(self).n_made += 1
         self.made = self.n_made
+
+
+def warn_twice(atoms, calculator):
+    for _ in range(2):
+        warnings.warn(f"strange atoms,\n{atoms.get_chemical_formula()}", RuntimeWarning, stacklevel=1)
+    return {"ok": True}

@@ -39,7 +39,8 @@ def test_jobflow_runs_our_tasks():
 
 
 @THEIR_WARNINGS
-def test_atomate2_relaxes_with_our_calculator():
+def test_atomate2_relaxes_with_our_calculator(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # it leaves a file behind
     pytest.importorskip("atomate2.forcefields.jobs")
     from pymatgen.io.ase import AseAtomsAdaptor
 

@@ -176,6 +176,16 @@ def test_line_cut_short_by_a_kill_is_done_again(tasks, crystals, tmp_path):
     assert again.n_known == 5 and [row["volume"] for row in again.rows()] == [row["volume"] for row in whole]
 
 
+@pytest.mark.parametrize("executor", [None, 1])
+def test_warnings_are_lines_of_their_structure(tasks, crystals, tmp_path, executor):
+    told = []
+    result = screen(
+        crystals[:2], tasks.warn_twice, calculator=EMT, output=tmp_path, executor=executor, callback=told.append
+    )
+    assert [record["warnings"] for record in result.records()] == [["strange atoms, Cu4"], ["strange atoms, Ag4"]]
+    assert [state.warnings for state in told] == [("strange atoms, Cu4",), ("strange atoms, Ag4",)]
+
+
 def test_failures_are_kept_until_asked_to_try_again(crystals, tmp_path):
     structures = [*crystals[:1], ("W", bulk("W"))]
     screen(structures, "predict", calculator=EMT, output=tmp_path)

@@ -189,6 +189,32 @@ def test_slab_relaxes_only_its_periodic_directions():
     assert result.volume_change is None and result.spacegroup_after is None
 
 
+def test_layer_in_a_periodic_cell_relaxes_in_its_plane():
+    """Against the minimum over the lattice constant of a square layer of copper, and a chain along one axis."""
+    for axes, repeat in (("ab", (1, 1, 0)), ("b", (0, 1, 0))):
+        free = np.array(repeat, dtype=bool)
+
+        def atoms_at(a, free=free):
+            return Atoms("Cu", cell=np.where(free, a, 12.0), pbc=True)
+
+        def energy(a, atoms_at=atoms_at):
+            return EMT().get_potential_energy(atoms_at(a))
+
+        expected = minimize_scalar(energy, bounds=(2.0, 2.7), method="bounded", options={"xatol": 1e-6}).x
+        result = relax(atoms_at(2.6), EMT(), cell=None, cell_axes=axes, smax=1e-4, fmax=1e-3, optimizer="BFGS")
+        assert result.converged and result.notice is None
+        assert result.atoms.cell.lengths() == pytest.approx(np.where(free, expected, 12.0), abs=2e-4)
+
+
+def test_cell_is_chosen_by_vacuum_and_the_choice_is_told():
+    slab = fcc111("Cu", (1, 1, 3), vacuum=8.0, periodic=True)
+    kept = relax(slab, EMT(), cell=None, fmax=0.1)
+    assert kept.volume_change == 0.0 and kept.notice.startswith("a vacuum of 16.0 Å along c, as of a slab")
+    assert "cell_axes='ab' (--cell-axes ab)" in kept.notice and kept.to_dict()["notice"] == kept.notice
+    crystal = relax(bulk("Cu", a=3.7), EMT(), cell=None, fmax=0.1)
+    assert crystal.volume_change < -0.05 and crystal.notice is None
+
+
 def test_step_limit_is_a_result():
     atoms = bulk("Cu", a=3.9, cubic=True)
     atoms.rattle(0.1, seed=6)
@@ -335,8 +361,13 @@ def tilted_slab():
         (molecule("CO"), {"cell": True}, "without periodic axes"),
         (molecule("CO"), {"symmetry": True}, "three periodic axes"),
         (bulk("Cu"), {"pressure": 5.0}, "cell is fixed"),
-        (fcc111("Al", (1, 1, 2), vacuum=5), {"cell": True, "pressure": 1.0}, "periodic along a, b only"),
+        (fcc111("Al", (1, 1, 2), vacuum=5), {"cell": True, "pressure": 1.0}, "periodic along a, b, where a pressure"),
         (tilted_slab(), {"cell": True}, "Cartesian plane"),
+        (bulk("Cu"), {"cell": True, "cell_axes": "a"}, "vectors a alone can be relaxed when they span"),
+        (bulk("Cu"), {"cell_axes": "ab"}, "cell_axes is 'ab', but the cell is fixed"),
+        (bulk("Cu"), {"cell": True, "cell_axes": "ax"}, "one, two or all of the letters"),
+        (fcc111("Al", (1, 1, 2), vacuum=5), {"cell": True, "cell_axes": "c"}, "periodic along a, b"),
+        (bulk("Cu", cubic=True), {"cell": True, "cell_axes": "ab", "pressure": 1.0}, "not all axes may change"),
         (bulk("Cu"), {"optimizer": "Newton"}, "Unknown optimizer 'Newton'; choose one of FIRE"),
         (bulk("Cu"), {"fmax": 0.0}, "fmax is 0.0"),
         (bulk("Cu"), {"fmax": float("nan")}, "fmax is nan"),

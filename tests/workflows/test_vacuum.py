@@ -19,7 +19,7 @@ from forcefield.workflows import (
     relax_many,
     surfaces,
 )
-from forcefield.workflows.relax_setup import options_for
+from forcefield.workflows.relax_setup import settle_cell
 from forcefield.workflows.vacuum import describe_vacuum, find_vacuum, kept_cell_notice
 
 
@@ -116,20 +116,21 @@ def test_axes_that_are_not_periodic_and_missing_cells_do_not_count():
 
 def test_cell_is_chosen_for_each_structure():
     options = RelaxOptions()
-    assert options_for(GRAPHITE, options, automatic_cell=True).cell
+    assert settle_cell(GRAPHITE, options, automatic_cell=True).options.cell
     for atoms in (copper_slab(), boxed("CO"), molecule("CO")):
-        assert not options_for(atoms, options, automatic_cell=True).cell
-    assert options_for(copper_slab(), RelaxOptions(cell=True), automatic_cell=False).cell
+        assert not settle_cell(atoms, options, automatic_cell=True).options.cell
+    assert settle_cell(copper_slab(), RelaxOptions(cell=True), automatic_cell=False).options.cell
     assert kept_cell_notice(GRAPHITE) is None and "cell kept" in kept_cell_notice(copper_slab())
     with pytest.raises(ValueError, match=r"but there is a vacuum of 16.0 Å along c, as of a slab, where a pressure"):
-        options_for(copper_slab(), RelaxOptions(cell=True, pressure=1.0), automatic_cell=True)
+        settle_cell(copper_slab(), RelaxOptions(cell=True, pressure=1.0), automatic_cell=True)
     with pytest.raises(ValueError, match="periodic along no axis, where a pressure has no meaning"):
-        options_for(molecule("CO"), RelaxOptions(cell=True, pressure=1.0), automatic_cell=True)
+        settle_cell(molecule("CO"), RelaxOptions(cell=True, pressure=1.0), automatic_cell=True)
 
 
 def test_many_structures_keep_the_cells_of_slabs_unless_asked():
     given = [copper_slab(4.0), bulk("Cu", a=3.7)]
     kept = relax_many(given, EMT(), cell=None, fmax=0.1)
+    assert "as of a slab" in kept[0].result.notice and kept[1].result.notice is None
     assert kept[0].result.volume_change == 0.0 and kept[1].result.volume_change < -0.05
     assert relax_many(given[:1], EMT(), cell=True, fmax=0.1, smax=0.2)[0].result.volume_change != 0.0
     expected = relax(given[0], EMT(), fmax=0.1)

@@ -38,7 +38,7 @@ class BatchEngine:
         evaluator: the potential, and how many neighbour pairs may be in flight.
         crew: moves the structures.
         options: options of the relaxations.
-        automatic_cell: relax the cell of crystals, and of no others; see `options_for`.
+        automatic_cell: relax the cell of crystals, and of no others; see `settle_cell`.
         skin: extra radius of the neighbour lists (Å).
         route: what the outcomes say of the way they came.
     """

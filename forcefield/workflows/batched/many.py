@@ -21,7 +21,7 @@ from forcefield.workflows.batched.choices import (
 from forcefield.workflows.batched.outcome import BatchOutcome, BatchProgress, failure
 from forcefield.workflows.batched.store import RelaxStore, structure_key
 from forcefield.workflows.relax import relax
-from forcefield.workflows.relax_setup import RelaxOptions, options_for
+from forcefield.workflows.relax_setup import AXES, RelaxOptions
 
 if TYPE_CHECKING:
     from forcefield.workflows.batched.engine import BatchEngine
@@ -41,6 +41,7 @@ def relax_each(
     calculator: Any = None,
     *,
     cell: bool | None = False,
+    cell_axes: str = AXES,
     fmax: float = 0.02,
     smax: float = 0.05,
     steps: int = 500,
@@ -65,7 +66,8 @@ def relax_each(
         structures: `ase.Atoms`, or pymatgen structures or molecules; an iterator is read as room comes up.
         calculator: an ASE calculator; None takes the one attached to a structure, else the default model.
         cell: relax the cell together with the atoms; None: of crystals, and of no slabs and molecules, be they in a
-            periodic cell or not.
+            periodic cell or not (`RelaxResult.notice` says so).
+        cell_axes: letters of the cell vectors that may change; fewer than three are relaxed by `relax`.
         fmax: as in `relax`, as are all options up to `symprec`.
         smax: see there.
         steps: see there.
@@ -93,6 +95,7 @@ def relax_each(
         raise TypeError("A single ase.Atoms came, but many structures are expected. Use relax(atoms), or give a list.")
     options = RelaxOptions(
         cell=bool(cell),
+        cell_axes=cell_axes,
         fmax=fmax,
         smax=smax,
         steps=steps,
@@ -185,8 +188,8 @@ class _Run:
             if attached is None and self._batch_serves(start):
                 self._engine().add(index, start)
                 return None
-            options = options_for(start, self.options, automatic_cell=self.automatic_cell)
-            result = relax(start, attached or self._calculator(), **options.to_dict())
+            cell = None if self.automatic_cell else self.options.cell
+            result = relax(start, attached or self._calculator(), **{**self.options.to_dict(), "cell": cell})
             return BatchOutcome(index, result, route="alone")
         except Exception as error:  # whatever a structure or a calculator runs into belongs to this structure
             return failure(index, error)
@@ -211,6 +214,8 @@ class _Run:
 
     def _batch_serves(self, start: Atoms) -> bool:
         """Whether optimizer and calculator work in a batch: a model of this package, and no class derived from it."""
+        if not self.options.all_axes:  # a strain with held components is `relax`'s alone
+            return False
         if self.options.optimizer.upper() not in BATCH_OPTIMIZERS or not hasattr(self._calculator(), "model"):
             return False
         from forcefield.calculator import GNNCalculator

@@ -19,7 +19,7 @@ from forcefield.units import GPA
 from forcefield.workflows.pieces import count_pieces
 from forcefield.workflows.relax_progress import Progress
 from forcefield.workflows.relax_result import CONVERGED, RelaxResult
-from forcefield.workflows.relax_setup import RelaxOptions, cell_volume, options_for, strain_mask
+from forcefield.workflows.relax_setup import RelaxOptions, cell_volume, settle_cell, strain_mask
 from forcefield.workflows.symmetry import describe_axes, find_space_group, keep_symmetry
 
 
@@ -37,6 +37,7 @@ class Member:
         fixed: (atoms,) atoms that `FixAtoms` holds.
         edges: neighbours within cutoff and skin.
         n_edges: neighbours within the cutoff, at the first step.
+        notice: what was chosen for it that the user may not expect.
         steps: optimizer steps made.
         progress: what it has reached.
     """
@@ -49,6 +50,7 @@ class Member:
     fixed: NDArray[np.bool_]
     edges: Edges
     n_edges: int
+    notice: str | None = None
     steps: int = 0
     progress: Progress = field(default_factory=Progress)
 
@@ -81,7 +83,7 @@ def make_member(
         structure: `ase.Atoms`, or a pymatgen `Structure` or `Molecule`.
         potential: the potential.
         options: options of all structures.
-        automatic_cell: relax the cell of crystals, and of no others; see `options_for`.
+        automatic_cell: relax the cell of crystals, and of no others; see `settle_cell`.
         skin: extra radius of the neighbour list (Å).
 
     Raises:
@@ -90,7 +92,7 @@ def make_member(
     """
     start = as_atoms(structure)
     check_structure(start, potential.elements)
-    own = options_for(start, options, automatic_cell=automatic_cell)
+    own, notice = settle_cell(start, options, automatic_cell=automatic_cell)
     strain_mask(start, own)
     if own.cell and not start.pbc.all():
         raise ValueError(
@@ -108,7 +110,7 @@ def make_member(
     initial.set_constraint()
     edges = find_edges(initial.positions, initial.cell.array, initial.pbc, potential.cutoff + skin)
     n_edges = _count_within(initial, edges, potential.cutoff)
-    return Member(index, start, initial, own, None if simple else work, fixed, edges, n_edges)
+    return Member(index, start, initial, own, None if simple else work, fixed, edges, n_edges, notice)
 
 
 def _count_within(atoms: Atoms, edges: Edges, cutoff: float) -> int:
@@ -154,4 +156,5 @@ def result_of(member: Member, snapshot: Snapshot, reason: str) -> RelaxResult:
         spacegroup_after=find_space_group(atoms, symprec=options.symprec),
         pieces_before=count_pieces(start),
         pieces_after=count_pieces(atoms),
+        notice=member.notice,
     )
