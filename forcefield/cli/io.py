@@ -140,9 +140,9 @@ def _frame_numbers(selection: Any, count: int) -> list[int]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Put an exception into one line: its type, unless it is a ValueError, and its message."""
+    """Put an exception into one line: its message, with its type where the message may not speak for itself."""
     message = " ".join(str(error).split())
-    if isinstance(error, ValueError) and message:
+    if isinstance(error, (ValueError, ImportError)) and message:
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

@@ -27,6 +27,7 @@ from forcefield.workflows.force_store import ForceStore
 from forcefield.workflows.outcome import RELAXATIONS, require_crystal
 from forcefield.workflows.phonons_setup import choose_supercell
 from forcefield.workflows.relax_setup import choose_calculator
+from forcefield.workflows.vacuum import describe_vacuum
 
 RELAXED, MOVED, NOT_CONVERGED = "relaxed", "moved", "not converged"
 COMPLETE, INCOMPLETE = "complete", "some defects have no energy"
@@ -202,7 +203,9 @@ def defects(
         references = ElementReferences(calculator, given, callback=callback)
     host, note = relax_host(structure, calculator, store, **limits)
     engine = _Engine(host, calculator, options, references, store, callback)
-    return engine.run([note] if note else [])
+    vacuum = describe_vacuum(host)
+    repeated = None if vacuum is None else f"the cell has {vacuum}; name the supercell to repeat only what is filled"
+    return engine.run([text for text in (note, repeated) if text])
 
 
 def _require_elements(structure: Atoms, options: DefectOptions) -> None:

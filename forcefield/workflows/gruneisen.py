@@ -14,7 +14,7 @@ from forcefield.workflows.equation_fit import Array
 from forcefield.workflows.equation_of_state import EquationOptions, scan_volumes
 from forcefield.workflows.force_store import ForceStore
 from forcefield.workflows.phonons_analysis import SMALLEST_FREQUENCY, mode_heat_capacity, run_mesh, supercell_modes
-from forcefield.workflows.phonons_setup import PhononOptions, compute_phonopy
+from forcefield.workflows.phonons_setup import PhononOptions, compute_phonopy, options_at_volumes
 
 COMPLETE = "complete"
 UNSTABLE = "imaginary modes"
@@ -80,7 +80,7 @@ def gruneisen_parameters(
     """
     if not 0.0 < volume_change <= 0.1:
         raise ValueError(f"volume_change is {volume_change}, but must lie between 0 and 0.1.")
-    options = PhononOptions(**{"supercell_length": 15.0, **phonon_options})
+    options = options_at_volumes("gruneisen_parameters", phonon_options)
     what, instead = "Grüneisen parameters", "A molecule or slab has no volume."
     start = start_from(atoms, calculator, options, store, workflow=what, instead=instead, packages=["phonopy"])
     settings = EquationOptions(**options.relaxation_options())

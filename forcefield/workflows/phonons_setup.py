@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +13,7 @@ import numpy as np
 import spglib
 from ase import Atoms
 
+from forcefield.suggest import nearest
 from forcefield.units import COULOMB
 from forcefield.workflows.crystal import CrystalOptions
 from forcefield.workflows.force_store import ForceStore
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 METHODS = ("displacements", "hessian")
 SYMPREC = 1.0e-4  # Å, within which phonopy looks for symmetry in a structure that was symmetrised or relaxed
 MOST_CHARGE = 0.1  # e, by which symmetry may change Born charges without a word
+SHORTER_LENGTH = 15.0  # Å, of the supercell where phonons are computed at several volumes
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,24 @@ class PhononOptions(CrystalOptions):
             raise ValueError(f"supercell is {self.supercell}, but must be three whole numbers of 1 or more.")
         if self.follow_rounds < 1:
             raise ValueError(f"follow_rounds is {self.follow_rounds}, but must be 1 or more.")
+
+
+def options_at_volumes(workflow: str, given: Mapping[str, Any]) -> PhononOptions:
+    """Options of phonons that a workflow repeats at several volumes.
+
+    Args:
+        workflow: name of the function that was given them.
+        given: what differs from the presets.
+
+    Raises:
+        TypeError: for an option that does not exist, naming the nearest.
+        ValueError: for an impossible value.
+    """
+    known = [field.name for field in fields(PhononOptions)]
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{workflow}() has no option {name!r}{nearest(name, known)}")
+    return PhononOptions(**{"supercell_length": SHORTER_LENGTH, **given})
 
 
 def choose_supercell(atoms: Atoms, length: float, *, symprec: float = SYMPREC) -> np.ndarray:

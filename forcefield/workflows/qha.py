@@ -15,7 +15,7 @@ from forcefield.workflows.equation_fit import EQUATIONS, Array, fit_equation
 from forcefield.workflows.equation_of_state import EquationOptions, potential_energies, scan_volumes
 from forcefield.workflows.force_store import ForceStore
 from forcefield.workflows.phonons_analysis import run_mesh, supercell_modes, thermal_properties
-from forcefield.workflows.phonons_setup import PhononOptions, compute_phonopy
+from forcefield.workflows.phonons_setup import SHORTER_LENGTH, PhononOptions, compute_phonopy, options_at_volumes
 
 COMPLETE = "complete"
 CUT_SHORT = "cut short: the crystal outgrows the volumes"
@@ -32,7 +32,7 @@ class QuasiHarmonicOptions:
     shape: str = "fixed"
     equation: str = "vinet"
     pressure: float = 0.0
-    phonons: PhononOptions = PhononOptions(supercell_length=15.0)
+    phonons: PhononOptions = PhononOptions(supercell_length=SHORTER_LENGTH)
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, before any structure is read."""
@@ -154,7 +154,7 @@ def quasi_harmonic(
             not within the volumes.
         ImportError: if phonopy is not installed.
     """
-    settings = PhononOptions(**{"supercell_length": 15.0, **phonon_options})
+    settings = options_at_volumes("quasi_harmonic", phonon_options)
     options = QuasiHarmonicOptions(compression, expansion, n_volumes, shape, equation, pressure, settings)
     what, instead = "quasi-harmonic calculations", "A molecule or slab has no volume."
     start = start_from(atoms, calculator, settings, store, workflow=what, instead=instead, packages=["phonopy"])

@@ -32,6 +32,7 @@ from forcefield.workflows.surfaces_build import (
     make_slabs,
 )
 from forcefield.workflows.surfaces_wulff import WulffResult, wulff_shape
+from forcefield.workflows.vacuum import describe_vacuum
 
 JOULE_PER_M2 = 1.602176634e-19 / 1.0e-20  # 1 eV/Å² in J/m²; exact value of the elementary charge (SI, 2019)
 RELAXED, NOT_CONVERGED, RECONSTRUCTED = "relaxed", "not converged", "reconstructed"
@@ -201,13 +202,14 @@ def surfaces(
 
     Raises:
         ImportError: without pymatgen.
-        ValueError: for a molecule or slab, impossible options, or a crystal whose relaxation failed, for example
-            because the calculator has no stress.
+        ValueError: for a molecule or slab, also in a periodic cell, impossible options, or a crystal whose relaxation
+            failed, for example because the calculator has no stress.
     """
     indices = tuple(dict.fromkeys(check_miller(index) for index in miller or ()))
     options = SurfaceOptions(max_index, indices, min_slab, min_vacuum, thickness_tolerance, relaxation, fmax, steps)
     structure = as_atoms(atoms)
     require_crystal(structure, "surfaces", instead="Give a bulk cell; for a slab of your own use relax and predict.")
+    _refuse_slab(structure)
     calculator = choose_calculator(atoms, calculator)
     store = ForceStore() if store is None else store
     host, note = relax_host(structure, calculator, store, relaxation=relaxation, fmax=fmax, steps=steps)
@@ -226,6 +228,20 @@ def surfaces(
         wulff=shape,
         options=options,
     )
+
+
+def _refuse_slab(structure: Atoms) -> None:
+    """Refuse a cell with vacuum, of which slabs would have an empty layer inside.
+
+    Raises:
+        ValueError: saying where the vacuum is.
+    """
+    vacuum = describe_vacuum(structure)
+    if vacuum is not None:
+        raise ValueError(
+            f"surfaces are cut from a crystal, but {structure.get_chemical_formula()} has {vacuum}. Give a bulk cell; "
+            "for a slab of your own use relax and predict."
+        )
 
 
 @dataclass(frozen=True)

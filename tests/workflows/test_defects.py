@@ -155,6 +155,15 @@ def test_unfinished_defect_has_no_energy():
     assert result.verdict == "some defects have no energy" and not result.to_dict()["ok"]
 
 
+def test_vacuum_of_a_layer_is_named():
+    layer = fcc111("Cu", (1, 1, 3), vacuum=6.0, periodic=True)
+    result = defects(layer, EMT(), relaxation="none", supercell=(2, 2, 1), steps=1)
+    assert "the cell has a vacuum of 12.0 Å along c, as of a slab; name the supercell" in result.warnings[0]
+    assert result.n_supercell == 12
+    with pytest.raises(ValueError, match="needs a crystal, but Cu3 has a vacuum"):
+        defects(layer, EMT())
+
+
 def test_refusals():
     copper = bulk("Cu", cubic=True, a=A)
     for wrong in (molecule("CO"), fcc111("Cu", (1, 1, 3), vacuum=6.0)):

@@ -113,3 +113,11 @@ def test_too_many_unstable_volumes_and_no_minimum_are_said():
 def test_what_cannot_be_done_is_said(function, atoms, options, message):
     with pytest.raises(ValueError, match=message):
         function(atoms, EMT(), **options)
+
+
+@pytest.mark.parametrize("function", [quasi_harmonic, gruneisen_parameters])
+def test_unknown_options_of_phonons_name_the_nearest(function):
+    with pytest.raises(
+        TypeError, match=rf"{function.__name__}\(\) has no option 'supercel_length'; did you mean 'superc"
+    ):
+        function(bulk("Cu"), EMT(), supercel_length=10.0)

@@ -227,6 +227,8 @@ def test_refusals():
         surfaces(molecule("CO"), EMT())
     with pytest.raises(ValueError, match="surfaces need a crystal"):
         surfaces(fcc111("Cu", (1, 1, 3), vacuum=6.0), EMT())
+    with pytest.raises(ValueError, match="cut from a crystal, but Cu3 has a vacuum of 12.0 Å along c, as of a slab"):
+        surfaces(fcc111("Cu", (1, 1, 3), vacuum=6.0, periodic=True), EMT(), relaxation="none")
     with pytest.raises(ValueError, match="NoStress gives none"):
         surfaces(bulk("Cu"), NoStress())
     with pytest.raises(ValueError, match="not all 0"):
