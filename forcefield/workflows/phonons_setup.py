@@ -268,7 +268,7 @@ def set_born_charges(phonon: Phonopy, born: str | Path | Mapping[str, Any]) -> l
         raise ValueError(f"{path} is no BORN file for this primitive cell of {n} atoms ({error}).") from error
     if parameters is None:
         raise ValueError(f"{path} is no BORN file for this primitive cell of {n} atoms.")
-    return _set_symmetrised(phonon, parameters)
+    return _set_symmetrised(phonon, {"factor": COULOMB, **parameters})  # a first line of words has no factor
 
 
 def _set_symmetrised(phonon: Phonopy, parameters: Mapping[str, Any]) -> list[str]:

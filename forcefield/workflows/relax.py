@@ -30,7 +30,7 @@ from forcefield.workflows.relax_setup import (
     settle_cell,
     strain_mask,
 )
-from forcefield.workflows.symmetry import find_space_group, keep_symmetry, large_steps_accepted
+from forcefield.workflows.symmetry import cell_steps_accepted, find_space_group, keep_symmetry
 
 VOLUME_RANGE = (0.2, 5.0)  # volume / initial volume outside of which the cell counts as exploding
 # What ASE says, as a RuntimeError, when a line search or a symmetric cell step cannot go on.
@@ -111,7 +111,7 @@ def relax(
             run.trajectory = stack.enter_context(Trajectory(str(trajectory), "w"))
         else:
             run.trajectory = trajectory
-        stack.enter_context(large_steps_accepted())
+        stack.enter_context(cell_steps_accepted())
         reason = run.drive()
     return run.result(reason)
 

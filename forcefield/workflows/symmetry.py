@@ -79,9 +79,14 @@ def keep_symmetry(atoms: Atoms, *, symprec: float = 0.01) -> None:
 
 
 @contextmanager
-def large_steps_accepted() -> Iterator[None]:
-    """Keep ASE from warning of a large step of a symmetric cell: what comes of it is checked after every step."""
+def cell_steps_accepted() -> Iterator[None]:
+    """Keep ASE from warning of a large step of a symmetric cell, and SciPy of rounding in the logarithm of a strain.
+
+    What comes of a step is checked after it; errors of the logarithm above 1e-10 still are warnings.
+    """
     with warnings.catch_warnings():
+        rounding = r"logm result may be inaccurate, approximate err = \S*e-1\d"
+        warnings.filterwarnings("ignore", message=rounding, category=RuntimeWarning)
         warnings.filterwarnings("ignore", message="FixSymmetry adjust_cell may be ill behaved", category=UserWarning)
         yield
 

@@ -92,6 +92,16 @@ def rock_salt():
     return Atoms("Na4Cl4", cell=[5.68173694] * 3, scaled_positions=corners + anions, pbc=True)
 
 
+@pytest.mark.parametrize("first", ["# of NaCl", "default"])
+def test_file_of_born_charges_may_leave_the_factor_out(rock_salt, tmp_path, first):
+    born = tmp_path / "BORN"
+    born.write_text(f"{first}\n2.4 0 0 0 2.4 0 0 0 2.4\n1.1 0 0 0 1.1 0 0 0 1.1\n-1.1 0 0 0 -1.1 0 0 0 -1.1\n")
+    arrays = {"born": np.array([1.1 * np.eye(3), -1.1 * np.eye(3)]), "dielectric": 2.4 * np.eye(3)}
+    options = {"supercell": (2, 2, 2), "relaxation": "none", **QUICK}
+    read, given = (solve(phonons(rock_salt, ReplayedNaCl(), born=b, **options), [0.1] * 3) for b in (born, arrays))
+    np.testing.assert_allclose(read, given, atol=1e-4)
+
+
 def test_published_force_sets_give_the_published_frequencies(rock_salt, tmp_path):
     born = tmp_path / "BORN"
     born.write_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from scipy.optimize import minimize_scalar
 
 from forcefield.units import GPA
 from forcefield.workflows import OPTIMIZERS, RelaxOptions, find_space_group, relax
+from forcefield.workflows.symmetry import cell_steps_accepted
 
 
 def copper_enthalpy_minimum(pressure):
@@ -270,6 +272,15 @@ def test_cell_that_flew_apart_did_not_converge():
 def test_large_step_of_a_symmetric_cell_is_no_warning(recwarn):
     result = relax(bulk("Cu", a=3.6), Explosive(tension=-1.0), cell=True, symmetry=True, optimizer="LBFGS")
     assert result.reason == "cell exploding" and not recwarn.list
+
+
+def test_rounding_in_the_logarithm_of_a_strain_is_no_warning():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with cell_steps_accepted():
+            for error in (2.7e-13, 3.1e-4):
+                warnings.warn(f"logm result may be inaccurate, approximate err = {error}", RuntimeWarning, stacklevel=1)
+    assert [str(one.message).split()[-1] for one in caught] == ["0.00031"]
 
 
 def test_non_finite_forces_give_the_last_finite_state():

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from forcefield.workflows.batched.members import Member
 from forcefield.workflows.batched.rows import Rows
-from forcefield.workflows.symmetry import large_steps_accepted
+from forcefield.workflows.symmetry import cell_steps_accepted
 
 CELL_STEP_TEXT = "large deformation gradient step"  # what ASE says when a symmetric cell step is too large
 
@@ -97,7 +97,7 @@ def constrain_moves(
     for k, own in _slices(members, concerned):
         gradient = deformation[k].cpu().numpy()
         try:
-            with large_steps_accepted():
+            with cell_steps_accepted():
                 reached, logarithm = _move(members[k], atoms[own].cpu().numpy(), gradient)
         except RuntimeError as error:
             if CELL_STEP_TEXT not in str(error):
