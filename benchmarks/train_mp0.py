@@ -55,8 +55,8 @@ ABOUT = About(
         "equilibrium, rattled, strained, compressed and expanded, hot, slabs, vacancies and short relaxation paths; "
         "and, labelled by the same teacher, 21,116 dimers, G2 molecules and pieces of crystals in vacuum (dimers with "
         "forces only), 12,478 more slabs and vacancies of 6,788 of the crystals, 51,842 strains of 13,000 small "
-        "crystals by up to 9 %, and 47,665 strained and rattled cells of single elements in five simple structures (not "
-        "those of the validation materials). The first were seen about twelve times, the strains about five times, the "
+        "crystals by up to 9 %, and 47,665 strained and rattled cells of single elements in five simple structures "
+        "(those of validation materials left out). The first were seen about twelve times, the strains about five times, the "
         "elements about three times. Trained in pieces: 420 minutes from random weights (234,712 steps, the strains "
         "in the last 78 minutes), in which the learning rate fell to nothing four times; 68 minutes on a processor "
         "twice as fast from these weights, with the elements and two to three times the weight on stresses; and the "
@@ -67,7 +67,7 @@ ABOUT = About(
         "run and when the design was chosen, and never trained on"
     ),
     limits=(
-        "Trained for seven hours on one CPU core: errors are several times those of models with thousands of GPU "
+        "Trained for eight hours on one CPU core: errors are several times those of models with thousands of GPU "
         "hours. Do not decide phase stability by energies finer than the errors below.",
         "Inherits the teacher's errors and those of PBE and PBE+U: no dispersion (layered and molecular crystals come "
         "out too large along weakly bound directions), no magnetism or charge states as input.",
