@@ -11,11 +11,13 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.mep import DimerControl, MinModeAtoms, MinModeTranslate
+from ase.mep.dimer import DimerEigenmodeSearch
 from numpy.typing import NDArray
 
 from forcefield.structures import as_atoms, check_structure
 from forcefield.workflows.barrier import OwnResults
 from forcefield.workflows.barrier_checkpoint import SearchCheckpoint
+from forcefield.workflows.barrier_setup import rigid_motions
 from forcefield.workflows.relax_setup import choose_calculator
 
 Array = NDArray[np.float64]
@@ -139,6 +141,21 @@ def saddle(
     return _result(climb, options)
 
 
+class _Dimer(MinModeAtoms):
+    """ASE's dimer without rigid motions: it would rather shift or turn the whole structure, at no cost, than climb."""
+
+    def find_eigenmodes(self, order: int = 1) -> None:
+        """Turn the dimer towards the softest direction that is no rigid motion."""
+        rigid = rigid_motions(self.atoms, self.atoms.get_forces())
+        mode = self.eigenmodes[0]
+        for motion in rigid:
+            mode = mode - np.vdot(mode, motion) * motion
+        search = DimerEigenmodeSearch(self, self.control, eigenmode=mode / np.linalg.norm(mode), basis=rigid or None)
+        search.converge_to_eigenmode()
+        search.set_up_for_optimization_step()
+        self.eigenmodes, self.curvatures = [search.get_eigenmode()], [search.get_curvature()]
+
+
 class _Climb:
     """A dimer under way."""
 
@@ -157,7 +174,7 @@ class _Climb:
         control.parameters = {**control.parameters, "max_num_rot": 4, "f_rot_min": 0.01}  # ASE's own are of the class
         # the seed is used for random modes only, and the mode is given here
         mode = first / np.linalg.norm(first)
-        self.dimer = MinModeAtoms(work, control, eigenmodes=[mode], random_seed=options.seed)
+        self.dimer = _Dimer(work, control, eigenmodes=[mode], random_seed=options.seed)
         self.optimizer = MinModeTranslate(self.dimer, logfile=None)
         if kept is not None:
             self._restore(kept)

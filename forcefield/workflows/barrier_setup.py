@@ -21,6 +21,7 @@ OPTIMIZERS = ("FIRE", "ode")
 INTERPOLATIONS = ("idpp", "linear")
 SAME_STRUCTURE = 0.05  # Å; ends whose atoms lie this close are the same
 SAME_CELL = 1.0e-3  # Å
+SMALL_SHARE, SMALL_FORCE = 1.0e-3, 1.0e-4  # of the forces, and eV/Å: a motion that meets less costs nothing
 
 
 @dataclass(frozen=True)
@@ -132,3 +133,31 @@ def _displacements(initial: Atoms, final: Atoms) -> Array:
     if not np.array_equal(initial.numbers, final.numbers):
         raise ValueError("The ends hold their elements in a different order; use mapping=True to pair them.")
     return np.asarray(find_mic(final.positions - initial.positions, initial.cell, initial.pbc)[0])
+
+
+def rigid_motions(atoms: Atoms, forces: Array) -> list[Array]:
+    """Shifts and, without periodic axes or around a single one, rotations of the whole structure, which cost nothing.
+
+    Args:
+        atoms: the structure; with any constraint there is no such motion.
+        forces: (atoms, 3) eV/Å, by which shifts and rotations in an outer field are told, which do cost something.
+
+    Returns:
+        Orthonormal motions, (atoms, 3) each.
+    """
+    if atoms.constraints or len(atoms) == 1:
+        return []
+    arms = atoms.positions - atoms.positions.mean(axis=0)
+    axes = [atoms.cell.array[atoms.pbc][0]] if atoms.pbc.sum() == 1 else [] if atoms.pbc.any() else list(np.eye(3))
+    shifts = [np.tile(axis, (len(atoms), 1)) for axis in np.eye(3)]
+    found: list[Array] = []
+    for motion in (*shifts, *(np.cross(axis, arms) for axis in axes)):
+        for other in found:
+            motion = motion - np.vdot(motion, other) * other
+        length = np.linalg.norm(motion)
+        if length < 1e-6:  # a linear molecule about its axis
+            continue
+        motion = motion / length
+        if abs(np.vdot(motion, forces)) < SMALL_SHARE * np.linalg.norm(forces) + SMALL_FORCE:
+            found.append(motion)
+    return found

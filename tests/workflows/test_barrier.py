@@ -17,8 +17,9 @@ from ase.optimize import BFGS
 from forcefield.workflows.barrier import neb
 from forcefield.workflows.barrier_checkpoint import SearchCheckpoint
 from forcefield.workflows.barrier_saddle import saddle
-from forcefield.workflows.barrier_setup import match_ends
+from forcefield.workflows.barrier_setup import match_ends, rigid_motions
 from forcefield.workflows.outcome import plain
+from forcefield.workflows.relax import relax
 
 
 class DoubleWell(Calculator):
@@ -302,3 +303,43 @@ def test_saddle_refuses_and_gives_up():
         saddle(fixed, DoubleWell())
     assert saddle(start, DoubleWell(), steps=1, direction=np.array([[0.0, 1.0, 0.5]])).verdict == "not converged"
     assert saddle(start, DoubleWell(), direction=np.array([[1.0, 0.0, 0.0]])).barrier == pytest.approx(0.4, abs=0.02)
+
+
+def vacancy():
+    """A vacancy in EMT aluminium, relaxed; nothing is fixed."""
+    atoms = bulk("Al", cubic=True, a=3.994).repeat(2)
+    del atoms[0]
+    return relax(atoms, EMT(), fmax=1e-3, optimizer="BFGS").atoms
+
+
+def test_dimer_climbs_instead_of_shifting_a_crystal():
+    """The band between two places of the vacancy, its atoms in order, knows the barrier of a hop."""
+    start = vacancy()
+    hopper = int(np.argmin(np.linalg.norm(start.positions, axis=1)))
+    end = start.copy()
+    end.positions[hopper] = 0.0
+    direction = np.zeros((len(start), 3))
+    direction[hopper] = -start.positions[hopper]
+    found = saddle(start, EMT(), direction=direction, kick=0.6)
+    assert found.verdict == "saddle point found" and found.curvature < -0.1
+    assert found.barrier == pytest.approx(neb(start, end, EMT(), n_images=3).forward, abs=0.01)
+    assert np.abs(found.mode.sum(axis=0)).max() < 1e-6
+
+
+def test_rigid_motions_of_every_periodicity():
+    water, crystal = molecule("H2O"), bulk("Cu").repeat((2, 1, 1))
+    wire = Atoms("Cu3", positions=[[0, 0, 0], [1.5, 0.5, 1.2], [0, 1, 2.4]], cell=[9, 9, 4], pbc=[0, 0, 1])
+    for atoms, n_motions in ((water, 6), (molecule("CO2"), 5), (crystal, 3), (wire, 4)):
+        none = np.zeros((len(atoms), 3))
+        motions = rigid_motions(atoms, none)
+        assert len(motions) == n_motions
+        overlaps = np.array([[np.vdot(a, b) for b in motions] for a in motions])
+        np.testing.assert_allclose(overlaps, np.eye(n_motions), atol=1e-12)
+        for motion in motions if not atoms.pbc.any() else ():
+            moved = atoms.copy()
+            moved.positions += 1e-5 * motion
+            np.testing.assert_allclose(moved.get_all_distances(), atoms.get_all_distances(), atol=1e-9)
+    assert rigid_motions(bulk("Cu"), np.zeros((1, 3))) == []
+    assert len(rigid_motions(water, np.ones((3, 3)))) < 6  # pushed by an outer field
+    water.set_constraint(FixAtoms([0]))
+    assert rigid_motions(water, np.zeros((3, 3))) == []
