@@ -54,10 +54,11 @@ def accuracy() -> str:
     summary = json.loads((ROOT / "docs" / "lattice_parameters.json").read_text(encoding="utf-8"))["summary"]
     training = model["training"]
     minutes = training["minutes"] + training.get("minutes_before", 0)
+    where = f", the last {training['minutes']:.0f} on {training['hardware']}"
     return "\n".join(
         [
-            f"`{model['name']}`: {model['parameters']:,} parameters, {minutes:.0f} minutes of training on "
-            f"{training['hardware']}. Errors against its labels on {errors['frames']:.0f} frames of materials it has "
+            f"`{model['name']}`: {model['parameters']:,} parameters, {minutes:.0f} minutes of training{where}. "
+            f"Errors against its labels on {errors['frames']:.0f} frames of materials it has "
             "not seen (the card has them by kind of frame):",
             "",
             "| | mean absolute | root mean square | median |",

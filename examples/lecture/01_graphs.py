@@ -87,8 +87,9 @@ shifts = [(a, b) for a in range(-2, 3) for b in range(-2, 3)]
 for a, b in shifts:
     moved = layer.positions + a * layer.cell[0] + b * layer.cell[1]
     inside = (a, b) == (0, 0)
-    for position, colour in zip(moved, ("tab:orange", "tab:green"), strict=True):
-        axis.scatter(*position[:2], s=220, color=colour, alpha=1.0 if inside else 0.25, zorder=3)
+    for symbol, position, colour in zip(layer.symbols, moved, ("tab:orange", "tab:green"), strict=True):
+        axis.scatter(*position[:2], s=260, color=colour, alpha=1.0 if inside else 0.25, zorder=3)
+        axis.text(*position[:2], symbol, ha="center", va="center", fontsize=9, zorder=4, clip_on=True)
 for k in range(graph.n_edges):
     start = layer.positions[int(centre[k]), :2]
     step = vectors[k, :2].numpy()
@@ -98,9 +99,10 @@ for k in range(graph.n_edges):
     )
 corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) @ layer.cell.array[:2, :2] - [1.4, 0]
 axis.plot(*corners.T, "k--", lw=1)
-axis.set(xlim=(-5, 8), ylim=(-6.5, 6.5), aspect="equal", title="dotted: edges to an atom's own images")
+axis.set(xlim=(-3.6, 6.4), ylim=(-3.6, 3.6), aspect="equal")
+axis.set_title("a cell (dashed) and its edges;\ndotted: from an atom to its own images", fontsize=10)
 axis.axis("off")
-figure.savefig(PICTURES / "crystal_graph.png", dpi=90)
+figure.savefig(PICTURES / "crystal_graph.png", dpi=90, bbox_inches="tight")
 
 # %% [markdown]
 # A cell of a single atom shows it best: copper has one node and yet twelve nearest neighbours, all of them itself.

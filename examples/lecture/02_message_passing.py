@@ -75,10 +75,11 @@ for depth in depths:
     energy = network(graph, graph.edge_vectors() + moves[neighbour] - moves[centre])[middle]
     (slope,) = torch.autograd.grad(energy, moves)
     reach.append(slope.norm(dim=1).numpy() > 0)
-    print(f"{depth} layers: the energy depends on {int(reach[-1].sum())} atoms")
+    print(f"layers: {depth}, atoms that the energy depends on: {int(reach[-1].sum())}")
 figure, axis = plt.subplots(figsize=(6, 2.2), layout="constrained")
 axis.imshow(np.array(reach), cmap="Blues", aspect="auto")
 axis.set(xlabel="atom of the chain", xticks=range(0, 21, 5), yticks=range(4), yticklabels=depths, ylabel="layers")
+axis.set_title("dark: atoms that the energy of atom 10 depends on", fontsize=10)
 figure.savefig(PICTURES / "receptive_field.png", dpi=90)
 assert [int(row.sum()) for row in reach] == [2 * depth + 1 for depth in depths]
 

@@ -141,7 +141,8 @@ assert errors["gcn"] > 1.5 * max(errors["schnet"], errors["painn"])
 
 # %% [markdown]
 # All three energies are invariant, and so all three fields of forces turn with the crystal: a derivative does that. What
-# differs is how much of the geometry the features tell apart. (Benchmarks of all rungs: `docs/ladder.md`.)
+# differs is how much of the geometry the features tell apart. (`zero` is the error of saying that there are no forces;
+# benchmarks of all rungs are in `docs/ladder.md`.)
 
 # %%
 figure, panels = plt.subplots(1, 3, figsize=(11, 3.3), layout="constrained")

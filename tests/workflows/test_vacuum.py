@@ -153,7 +153,7 @@ def test_workflows_of_crystals_in_a_kept_cell_say_what_it_means():
 
 def test_surfaces_of_a_slab_are_refused():
     pytest.importorskip("pymatgen")
-    with pytest.raises(ValueError, match="needs a crystal, but Cu16 has a vacuum"):
+    with pytest.raises(ValueError, match="surfaces are cut from a crystal, but Cu16 has a vacuum of 16.0 Å along c"):
         surfaces(copper_slab(), EMT())
 
 
