@@ -1,9 +1,11 @@
 """What `get_confidence` finds: calibration of the model, altered crystals, and what looking costs; docs/confidence.md.
 
     python benchmarks/confidence.py --output table.md
+    python benchmarks/confidence.py --reference module:Class      # and how often a warning is right
 
 The calibration is what `forcefield confidence` measured on validation materials that it was not calibrated with. The
-altered structures are made here from those of examples/structures, seeded.
+altered structures are made here from those of examples/structures, seeded. With an ASE calculator that the model should
+agree with, such as the one that labelled its data, a warning is compared with the error.
 """
 
 from __future__ import annotations
@@ -19,26 +21,34 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.calculator import BaseCalculator
 from ase.io import read
 
 from forcefield import GNNCalculator
 from forcefield.calculator import OutsideDataWarning
+from forcefield.cli.io import load_calculator
 from forcefield.confidence_files import load_domain
 from forcefield.models import model_folder
 
 STRUCTURES = Path(__file__).parents[1] / "examples" / "structures"
 SUFFIXES = {".cif", ".xyz", ".extxyz", ".xsf", ".POSCAR"}
 MOST_ATOMS = 60
+WRONG_ENERGY, WRONG_FORCE = 0.15, 1.0
+"""Errors of the energy (eV/atom) and of the mean force (eV/Å) beyond which a warning is due."""
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default", help="model with confidence data")
+    parser.add_argument("--reference", metavar="MODULE:CLASS", help="ASE calculator that tells right from wrong")
     parser.add_argument("--output", type=Path, help="Markdown file")
     options = parser.parse_args()
     lines = [*calibration(load_domain(model_folder(options.model)).facts), ""]
-    lines += [*altered_table(options.model), "", *silence(options.model), "", *overhead(options.model)]
+    lines += [*altered_table(options.model), ""]
+    if options.reference:
+        lines += [*right_warnings(options.model, load_calculator(options.reference, None, None, None)), ""]
+    lines += [*silence(options.model), "", *overhead(options.model)]
     report = "\n".join(lines)
     print(report)
     if options.output:
@@ -104,10 +114,15 @@ CHANGES: dict[str, Callable[[Atoms, np.random.Generator], Atoms]] = {
 }
 
 
+def altered_crystals() -> list[Atoms]:
+    """Those of the example structures that are changed."""
+    return [atoms for _, atoms in structures() if atoms.pbc.all() and len(atoms) <= MOST_ATOMS]
+
+
 def altered_table(model: str) -> list[str]:
     """How the crystals among the examples are judged after each change."""
     calculator = GNNCalculator(model, confidence=False, check_overlaps=False)
-    crystals = [atoms for _, atoms in structures() if atoms.pbc.all() and len(atoms) <= MOST_ATOMS]
+    crystals = altered_crystals()
     lines = [
         f"| {len(crystals)} crystals | inside | at the edge | outside | warns | expected force error (eV/Å) |",
         "| --- " * 6 + "|",
@@ -122,6 +137,35 @@ def altered_table(model: str) -> list[str]:
         error = np.median([one.force_error.mean() for one in found])
         lines.append(f"| {name} | " + " | ".join(f"{100 * share:.0f} %" for share in shares) + f" | {error:.2f} |")
     return lines
+
+
+def right_warnings(model: str, reference: BaseCalculator) -> list[str]:
+    """For each change: errors against the reference, and how many wrong and how many right results warn."""
+    calculator = GNNCalculator(model, confidence=False, check_overlaps=False)
+    crystals = altered_crystals()
+    lines = [
+        "| | energy error, median (meV/atom) | force error, median (eV/Å) | wrong | these warn | right | these warn |",
+        "| --- " * 7 + "|",
+    ]
+    totals = np.zeros(4, dtype=int)
+    for name, change in CHANGES.items():
+        generator = np.random.default_rng(0)
+        rows = [judged(calculator, reference, change(atoms.copy(), generator)) for atoms in crystals]
+        energy, force, warned = (np.array(column) for column in zip(*rows, strict=True))
+        wrong = (energy > WRONG_ENERGY) | (force > WRONG_FORCE)
+        counts = [wrong.sum(), (wrong & warned).sum(), (~wrong).sum(), (~wrong & warned).sum()]
+        totals += counts
+        figures = f"{1000 * np.median(energy):.0f} | {np.median(force):.2f}"
+        lines.append(f"| {name} | {figures} | " + " | ".join(str(count) for count in counts) + " |")
+    return [*lines, "| all | | | " + " | ".join(str(count) for count in totals) + " |"]
+
+
+def judged(calculator: GNNCalculator, reference: BaseCalculator, atoms: Atoms) -> tuple[float, float, bool]:
+    """Errors of energy (eV/atom) and forces (mean, eV/Å) of a structure, and whether it warns."""
+    energy = calculator.get_potential_energy(atoms) - reference.get_potential_energy(atoms)
+    forces = calculator.get_forces(atoms) - reference.get_forces(atoms)
+    far = calculator.get_confidence(atoms).is_far
+    return abs(energy) / len(atoms), float(np.linalg.norm(forces, axis=1).mean()), far
 
 
 def silence(model: str) -> list[str]:

@@ -76,9 +76,9 @@ ABOUT = About(
         "free atoms are exact by construction, bond energies are rough.",
         "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.17 J/m², "
         "PBE about 1.3), and vacancies of oxides can have negative formation energies.",
-        "Shear is too soft by about a sixth (30 crystals drawn at random, docs/properties.md), and single constants can "
-        "be far off: C44 of bcc molybdenum is 15 GPa instead of 106, C12 of diamond 305 instead of 125. Look at the "
-        "verdict of `forcefield elastic`.",
+        "Shear is too soft by about a sixth (30 crystals drawn at random, docs/properties.md), and single constants "
+        "can be far off: C44 of bcc molybdenum is 15 GPa instead of 106, C12 of diamond 305 instead of 125. Look "
+        "at the verdict of `forcefield elastic`.",
         "Two layers of messages: interactions end at 10 Å, no long-range electrostatics.",
         "The expected errors of `get_confidence` are for forces, and too small far outside the training data.",
     ),

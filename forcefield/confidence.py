@@ -26,8 +26,11 @@ from forcefield.nn.scatter import scatter_sum
 Array = NDArray[np.float64]
 
 INSIDE, EDGE, OUTSIDE = "inside", "at the edge", "outside"
-EDGE_PERCENTILE, OUTSIDE_PERCENTILE = 99.0, 99.9
-"""Percentiles of held-out training environments above which an atom is at the edge of, or outside, the data."""
+EDGE_PERCENTILE, OUTSIDE_PERCENTILE = 99.0, 99.7
+"""Percentiles of held-out training environments above which an atom is at the edge of, or outside, the data.
+
+The last few of a thousand are the strangest frames of a training set; beyond them is too far out to be a limit.
+"""
 
 FAR_SHARE = 0.01
 """Of the atoms: more than these outside the data, and the structure is far from them."""

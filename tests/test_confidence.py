@@ -7,6 +7,7 @@ import json
 import pickle
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_lone_atom_is_exact(calculator):
 
 def test_verdicts_follow_the_limits(domain):
     percentiles = domain.percentile(np.array([0.0, domain.edge_distance, domain.outside_distance, np.inf]))
-    np.testing.assert_allclose(percentiles, [0, 99, 99.9, 100], atol=1e-6)
+    np.testing.assert_allclose(percentiles, [0, 99, 99.7, 100], atol=1e-6)
     assert {INSIDE, EDGE, OUTSIDE} == {"inside", "at the edge", "outside"}
 
 
@@ -272,6 +273,15 @@ def test_rare_elements_are_drawn(stores):
     assert len(np.unique(drawn)) == len(drawn)
     for salt in (True, False):  # 30 of each element, though only 10 in all were asked for
         assert np.sum((drawn % 2 == 0) == salt) >= 30
+
+
+def test_frames_without_energy_are_not_drawn(tmp_path):
+    """Unless none has any: they vouch for no energy."""
+    made = [Frame(np.array([11, 17]), np.eye(2, 3) * 2.8, np.eye(3) * 5, np.ones(3, dtype=bool)) for _ in range(6)]
+    labelled = [replace(frame, energy=-1.0) if k % 3 == 0 else frame for k, frame in enumerate(made)]
+    some = write_store(tmp_path / "some", iter(labelled), CUTOFF)
+    assert draw_frames(some, 5, np.random.default_rng(0)).tolist() == [0, 3]
+    assert len(draw_frames(write_store(tmp_path / "none", iter(made), CUTOFF), 5, np.random.default_rng(0))) == 6
 
 
 def test_landmarks_of_clusters_are_their_centres():

@@ -33,7 +33,7 @@ GEOMETRY_WEIGHT = 4.0
 """Weight of a standard deviation of the geometric numbers against one of the descriptors."""
 MOST_ATOMS = 4000
 """Atoms of one element that landmarks are made of, at most."""
-PERCENTAGES = np.array([0.0, *np.linspace(1.0, 99.0, 99), 99.5, 99.8, 99.9, 99.95, 99.99, 100.0])
+PERCENTAGES = np.array([0.0, *np.linspace(1.0, 99.0, 99), 99.5, 99.7, 99.8, 99.9, 99.95, 99.99, 100.0])
 
 
 @dataclass(frozen=True)
@@ -131,16 +131,24 @@ def _check_stores(potential: Potential, *stores: FrameStore) -> None:
 
 
 def draw_frames(store: FrameStore, count: int, generator: np.random.Generator) -> Integers:
-    """Draw frames at random, but `FEWEST_FRAMES` of every element first; sorted numbers of the frames."""
-    count = min(count, len(store))
+    """Draw frames at random, but `FEWEST_FRAMES` of every element first; sorted numbers of the frames.
+
+    Frames without an energy, such as pairs of atoms trained on forces alone, do not vouch for one: they are drawn only
+    where no frame has any.
+    """
+    usable = np.isfinite(np.asarray(store.arrays["energy"]))
+    if not usable.any():
+        usable[:] = True
+    candidates = np.flatnonzero(usable)
+    count = min(count, len(candidates))
     frame_of_atom = np.repeat(np.arange(len(store)), np.asarray(store.arrays["n_atoms"], dtype=np.int64))
     numbers = np.asarray(store.arrays["numbers"])
     drawn: list[Integers] = []
     for element in store.elements:
-        having = np.unique(frame_of_atom[numbers == element])
+        having = np.intersect1d(frame_of_atom[numbers == element], candidates)
         drawn.append(generator.permutation(having)[:FEWEST_FRAMES])
     rare = np.unique(np.concatenate(drawn))
-    rest = np.setdiff1d(generator.permutation(len(store))[: count + len(rare)], rare)
+    rest = np.setdiff1d(generator.permutation(candidates)[: count + len(rare)], rare)
     rest = generator.permutation(rest)[: max(count - len(rare), 0)]
     return np.sort(np.concatenate([rare, rest]))
 
