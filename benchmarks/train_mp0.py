@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -21,8 +22,10 @@ import ase
 import numpy as np
 import torch
 from ase.calculators.calculator import BaseCalculator
+from ase.data import atomic_numbers
 
 from forcefield.data.adsorbates import adsorbates
+from forcefield.data.diatomics import diatomics
 from forcefield.data.elemental import elemental_crystals
 from forcefield.data.fragments import clusters, dimers, molecules, name_of
 from forcefield.data.frames import Frame, atoms_from_frame, frame_from_atoms, read_compact
@@ -36,9 +39,12 @@ from forcefield.train.finish import train_to_model
 from forcefield.workflows.symmetry import find_space_group
 
 CUTOFF = 5.0
+DIATOMIC_COPIES = 2
 LARGEST_FORCE = 30.0  # eV/Å; small structures beyond it are left out
 LARGEST_STRESS = 1.0  # eV/Å^3, 160 GPa; and those beyond this
 NOBLE_GASES = (2, 10, 18, 36, 54)
+RARE_EARTHS = (*range(58, 72), *range(89, 95))
+"""Their free atoms and a teacher's f electrons are not on one scale."""
 NO_METALS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 32, 33, 34, 35, 51, 52, 53, *NOBLE_GASES)
 ABOUT = About(
     name="mp-0",
@@ -97,7 +103,7 @@ def main() -> None:
         module, name = options.teacher.split(":")
         teacher, crystals = getattr(importlib.import_module(module), name)(), FrameStore(stores["crystals"])
         more = chain(
-            small_structures(crystals, teacher),
+            small_structures(crystals, teacher, load_energies(options.free_atoms)),
             cut_crystals(crystals, teacher, 6800, seed=11),
             strong_enough(strained_crystals(crystals, largest=6, seed=14), teacher),
             strong_enough(elements(crystals, FrameStore(stores["validation"]), teacher), teacher),
@@ -144,14 +150,26 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def small_structures(crystals: FrameStore, teacher: BaseCalculator) -> Iterator[Frame]:
-    """Labelled dimers (forces only, since a teacher's free atoms are not ours), molecules and clusters."""
+def load_energies(path: Path) -> dict[int, float]:
+    """Energies of free atoms (eV) by atomic number."""
+    return {atomic_numbers[symbol]: energy for symbol, energy in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def small_structures(crystals: FrameStore, teacher: BaseCalculator, free: dict[int, float]) -> Iterator[Frame]:
+    """Diatomic molecules with their way to the free atoms, other dimers with forces only, molecules and clusters."""
+    numbers = [number for number in crystals.elements if number not in (*RARE_EARTHS, *NOBLE_GASES)]
+    bound = set()
+    for frame in diatomics(numbers, teacher, free, longest=0.9 * CUTOFF):
+        bound.add(tuple(sorted(frame.numbers.tolist())))
+        yield from [frame] * DIATOMIC_COPIES
     generated = chain(
         dimers(crystals.elements, 12000, longest=CUTOFF, seed=1),
         molecules(20, displacement=0.12, seed=2),
         clusters(crystals, 6000, largest=10, seed=3),
     )
     for atoms in generated:
+        if atoms.info["kind"] == "dimer" and tuple(sorted(atoms.numbers.tolist())) in bound:
+            continue
         frame = labelled(frame_from_atoms(atoms, material=name_of(atoms)), teacher)
         if np.abs(frame.forces).max() < LARGEST_FORCE:
             energy = None if atoms.info["kind"] == "dimer" else frame.energy
