@@ -65,21 +65,24 @@ ABOUT = About(
         "(those of validation materials left out). The first were seen about twelve times, the strains about five, the "
         "elements about three. Trained in pieces: 420 minutes from random weights (234,712 steps, the strains "
         "in the last 78 minutes), in which the learning rate fell to nothing four times; 68 minutes on a processor "
-        "twice as fast from these weights, with the elements and two to three times the weight on stresses; and the "
-        "last ones with 9,604 frames of 16 small molecules on slabs of 61 metals and every second one of the others"
+        "twice as fast from these weights, with the elements and two to three times the weight on stresses; 17 minutes "
+        "with 9,604 frames of 16 small molecules on slabs of 61 metals and every second one of the others; and the last "
+        "ones with these, the other half, and 26,793 frames of 2,026 diatomic molecules, each twice: the teacher's near "
+        "the bond length, beyond it a universal binding curve that ends at PBE's free atoms (in place of most dimers)"
     ),
     validation=(
         "6,495 frames (71,145 atoms) of 958 materials that do not occur in training. They were looked at during the "
         "run and when the design was chosen, and never trained on"
     ),
     limits=(
-        "Trained for eight hours on one CPU core: errors are several times those of models with thousands of GPU "
+        "Trained for nine hours on one CPU core: errors are several times those of models with thousands of GPU "
         "hours. Do not decide phase stability by energies finer than the errors below.",
         "Inherits the teacher's errors and those of PBE and PBE+U: no dispersion (layered and molecular crystals come "
         "out too large along weakly bound directions, graphite by 18 %; docs/dispersion.md adds D3), no magnetism or "
         "charge states as input.",
-        "Dimers, molecules and clusters in vacuum are a small part of the training data and in no validation set; "
-        "free atoms are exact by construction, bond energies are rough.",
+        "Molecules and clusters in vacuum are a small part of the training data and in no validation set; free atoms "
+        "are exact by construction, bond energies good to a few tenths of an electronvolt, and adsorption energies not "
+        "better than that (docs/molecules.md).",
         "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.17 J/m², "
         "PBE about 1.3), and vacancies of oxides can have negative formation energies.",
         "Shear is too soft by about a sixth (30 crystals drawn at random, docs/properties.md), and single constants "
