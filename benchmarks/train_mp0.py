@@ -68,8 +68,8 @@ ABOUT = About(
         "twice as fast from these weights, with the elements and two to three times the weight on stresses; 17 minutes "
         "with 9,604 frames of 16 small molecules on slabs of 61 metals and every second one of the others; and the "
         "last ones with these, the other half, and 26,793 frames of 2,026 diatomic molecules, each twice: the "
-        "teacher's near the bond length, beyond it a universal binding curve that ends at PBE's free atoms (in place of "
-        "most dimers)"
+        "teacher's near the bond length, beyond it a universal binding curve that ends at PBE's free atoms (in place "
+        "of most dimers)"
     ),
     validation=(
         "6,495 frames (71,145 atoms) of 958 materials that do not occur in training. They were looked at during the "
