@@ -27,7 +27,7 @@ from forcefield.networks import NETWORKS, build_network
 from forcefield.potential import Potential
 from forcefield.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3", "mass": "amu"}
 NEEDED = (
@@ -39,6 +39,7 @@ NEEDED = (
     "bound_energies",
     "scale",
     "repulsion",
+    "saturation_rate",
     "sha256",
 )
 """What a config must have for the potential to be rebuilt."""
@@ -62,7 +63,12 @@ def _without_layer_norm(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "hyperparameters": {"layer_norm": False, **config.get("hyperparameters", {})}}
 
 
-UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _without_layer_norm}
+def _slow_saturation(config: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 -> 3: potentials saturated at the rate 1."""
+    return {"saturation_rate": 1.0, **config}
+
+
+UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _without_layer_norm, 2: _slow_saturation}
 """Format version -> function that turns a config of that version into one of the next."""
 
 
@@ -171,6 +177,7 @@ def save_model(
         "scale": potential.get_buffer("scale").item(),
         "repulsion": potential.repulsion is not None,
         "saturates": potential.saturates,
+        "saturation_rate": potential.saturation_rate,
         "units": UNITS,
         "parameters": sum(p.numel() for p in potential.network.parameters()),
         "sha256": hashlib.sha256(weights).hexdigest(),
@@ -241,6 +248,7 @@ def _potential_without_weights(config: Mapping[str, Any]) -> Potential:
         scale=config["scale"],
         repulsion=config["repulsion"],
         saturates=config.get("saturates", True),
+        saturation_rate=config["saturation_rate"],
     )
 
 

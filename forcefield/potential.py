@@ -14,14 +14,18 @@ from forcefield.nn.scatter import scatter_sum
 
 Exchange = Callable[[Tensor], Tensor]
 
+SATURATION_RATE = 4.0
+"""Of new potentials; those of model formats before 3 have 1."""
+
 
 class Potential(nn.Module):
     """Atomic energies in eV of any structure made of known elements.
 
-    ``E_i = isolated[z_i] + s_i (bound[z_i] + scale network_i) + repulsion_i`` with ``s_i = 1 - exp(-sum_j u(r_ij))``.
-    The saturation ``s`` is 0 for an atom without neighbours, which therefore has exactly its free-atom energy, and 1
-    to 1e-4 from about nine neighbours on; it goes smoothly from one to the other. Potentials of other packages have no
-    such factor: with ``saturates=False`` it is 1 everywhere.
+    ``E_i = isolated[z_i] + s_i (bound[z_i] + scale network_i) + repulsion_i``, ``s_i = 1 - exp(-k sum_j u(r_ij))``.
+    The saturation ``s`` is 0 for an atom without neighbours, which therefore has exactly its free-atom energy, and goes
+    smoothly to 1 as neighbours come near. With a rate k of 4 it is 0.98 in a molecule of two atoms, so that the network
+    can say the same of it in the gas as in a crystal; with 1 it is 0.63. Potentials of other packages have no such
+    factor: with ``saturates=False`` it is 1 everywhere.
 
     Args:
         network: ``network(graph, vectors, exchange) -> (n_local,)``, with attributes ``cutoff`` and ``elements``.
@@ -30,9 +34,10 @@ class Potential(nn.Module):
         scale: energy (eV) that one unit of the network's output stands for.
         repulsion: whether the nuclear repulsion is added.
         saturates: False for ``s_i = 1``, so that a free atom has ``isolated + bound + scale network`` too.
+        saturation_rate: the k of the saturation.
 
     Raises:
-        ValueError: an element of the network has no reference energy.
+        ValueError: an element of the network has no reference energy, or the rate is not above zero.
     """
 
     isolated: Tensor
@@ -48,13 +53,16 @@ class Potential(nn.Module):
         scale: float = 1.0,
         repulsion: bool = True,
         saturates: bool = True,
+        saturation_rate: float = SATURATION_RATE,
     ) -> None:
         super().__init__()
-        self.network, self.saturates = network, saturates
+        self.network, self.saturates, self.saturation_rate = network, saturates, float(saturation_rate)
         self.elements: tuple[int, ...] = tuple(network.elements)  # type: ignore[arg-type]
         missing = [z for z in self.elements if z not in isolated_energies or z not in bound_energies]
         if missing:
             raise ValueError(f"no reference energy for atomic numbers {missing}; give one for each element")
+        if not 0 < self.saturation_rate < float("inf"):
+            raise ValueError(f"saturation_rate is {saturation_rate}, but must be above zero")
         self.register_buffer("isolated", _table(isolated_energies))
         self.register_buffer("bound", _table(bound_energies))
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
@@ -104,7 +112,7 @@ class Potential(nn.Module):
         if not self.saturates:
             return distance.new_ones(graph.n_local)
         contacts = scatter_sum(smooth_cutoff(distance, self.cutoff), graph.edge_index[0], graph.n_local)
-        return -torch.expm1(-contacts)
+        return -torch.expm1(-self.saturation_rate * contacts)
 
     def assemble(self, graph: Graph, vectors: Tensor, network: Tensor, *, every_edge: bool = False) -> Tensor:
         """Atomic energies (n_local,) in eV from what the network gave (n_local,); ``every_edge`` as of `Repulsion`."""

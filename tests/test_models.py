@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from safetensors.torch import load_file, save_file
 
@@ -220,6 +221,21 @@ def test_newer_format_asks_for_an_upgrade(copied):
     change_config(copied, format=forcefield.models.FORMAT + 1)
     with pytest.raises(ModelError, match="pip install --upgrade gnn-forcefield"):
         load_model(copied)
+
+
+def test_models_before_format_three_saturate_slowly(copied):
+    """At the rate 1; so does a pair of atoms of such a model."""
+    pair = Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 2.5]])
+    now = load_model(copied)
+    assert now.potential.saturation_rate == now.config["saturation_rate"] == 4.0
+    config = json.loads((copied / "config.json").read_text(encoding="utf-8"))
+    del config["saturation_rate"]
+    (copied / "config.json").write_text(json.dumps({**config, "format": 2}), encoding="utf-8")
+    before = load_model(copied)
+    assert before.potential.saturation_rate == 1.0
+    graph = graph_from_atoms(pair, now.potential.cutoff)
+    shares = [m.potential.saturation(graph, graph.edge_lengths()) for m in (before, now)]
+    torch.testing.assert_close(shares[1], 1 - (1 - shares[0]) ** 4)
 
 
 def test_older_format_is_brought_up_to_date(copied, monkeypatch):

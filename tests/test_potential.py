@@ -51,10 +51,11 @@ def test_free_atom_has_its_energy_exactly():
         assert energies(potential, Atoms(symbol, cell=np.eye(3) * 30, pbc=True))[0] == ISOLATED[number]
 
 
-def test_formula_for_a_pair():
-    potential = build(Constant(0.75), scale=2.5, repulsion=False)
+@pytest.mark.parametrize("rate", [1.0, 4.0])
+def test_formula_for_a_pair(rate):
+    potential = build(Constant(0.75), scale=2.5, repulsion=False, saturation_rate=rate)
     for distance in (2.0, 3.0, 3.9):
-        saturation = 1 - math.exp(-envelope(distance / 4.0))
+        saturation = 1 - math.exp(-rate * envelope(distance / 4.0))
         expected = [ISOLATED[z] + saturation * (BOUND[z] + 2.5 * 0.75) for z in (11, 17)]
         found = energies(potential, Atoms("NaCl", positions=[[0, 0, 0], [0, 0, distance]]))
         np.testing.assert_allclose(found, expected, rtol=1e-12)

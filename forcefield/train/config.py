@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-FORMAT = 2
+FORMAT = 3
 
 LossKind = Literal["huber", "mae", "mse"]
 Weight = Annotated[float, Field(ge=0)]
@@ -113,7 +113,7 @@ def _as_phases(value: Any) -> Any:
 class TrainConfig(_Strict):
     """A training run."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     """version of the configuration's format"""
     train: Path | tuple[Path, ...]
     """frame store to train on, or raw files, from which a store is made in the output folder"""
@@ -133,6 +133,8 @@ class TrainConfig(_Strict):
     """free atoms' energies (eV) by element symbol, or a JSON file of them; 0 (or `initial`'s) if not given"""
     reference_energies: Literal["fit", "initial"] | Energies | None = None
     """mean energy (eV) of each element's bound atoms: "fit" by least squares, "initial" from the model to start from, or a mapping or JSON file; "initial" if there is one, else "fit", if not given"""  # noqa: E501
+    saturation_rate: PositiveFloat | None = None
+    """how soon an atom with near neighbours counts as bound; `initial`'s, or 4, if not given"""
     minutes: PositiveFloat | None = None
     """length of the run in minutes of work (a resumed run counts on); give this or `steps`"""
     steps: PositiveInt | None = None
@@ -254,5 +256,11 @@ def _update_1_2(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _update_1_2}
+def _update_2_3(data: dict[str, Any]) -> dict[str, Any]:
+    """New potentials saturated at the rate 1."""
+    slow = {} if data.get("initial") else {"saturation_rate": 1.0}
+    return {**slow, **data, "format": 3}
+
+
+UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _update_1_2, 2: _update_2_3}
 """Format version -> function that turns a configuration of that version into one of the next."""

@@ -65,6 +65,7 @@ class EnergyShift:
             bound_energies={z: self.bound.get(z, 0.0) for z in elements},
             repulsion=False,
             saturates=base.saturates,
+            saturation_rate=base.saturation_rate,
         )
 
     def as_dict(self) -> dict[str, dict[str, float]]:

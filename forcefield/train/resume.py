@@ -19,6 +19,7 @@ FIXED = (
     "hyperparameters",
     "optimizer",
     "freeze",
+    "saturation_rate",
     "shared_rate",
     "trained_elements",
     "seed",

@@ -17,7 +17,7 @@ from forcefield.data.statistics import bound_energies, read_element_energies
 from forcefield.data.store import FrameStore
 from forcefield.models import load_model
 from forcefield.networks import NETWORKS, build_network
-from forcefield.potential import Potential
+from forcefield.potential import SATURATION_RATE, Potential
 from forcefield.train.config import Energies, TrainConfig
 from forcefield.train.config_file import nearest
 from forcefield.train.element_tables import freeze_shared, train_rows_of
@@ -76,6 +76,8 @@ def build_potential(config: TrainConfig, store: FrameStore) -> Potential:
     else:
         potential = load_model(config.initial, dtype=torch.float32).potential
         _refer(config, potential, store)
+        if config.saturation_rate is not None:
+            potential.saturation_rate = config.saturation_rate
     potential.requires_grad_(True)
     freeze(potential, config.freeze)
     if config.shared_rate == 0:
@@ -98,7 +100,9 @@ def _fresh(config: TrainConfig, store: FrameStore) -> Potential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_network(config.network, store.elements, **config.hyperparameters)
-    return Potential(network, isolated_energies=isolated, bound_energies=bound, scale=max(scale, 1e-3))
+    rate = SATURATION_RATE if config.saturation_rate is None else config.saturation_rate
+    energies: dict[str, Any] = {"isolated_energies": isolated, "bound_energies": bound, "scale": max(scale, 1e-3)}
+    return Potential(network, **energies, saturation_rate=rate)
 
 
 def _refer(config: TrainConfig, potential: Potential, store: FrameStore) -> None:

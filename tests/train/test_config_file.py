@@ -97,6 +97,12 @@ def test_broken_yaml(tmp_path):
         read_config(tmp_path / "c.yaml")
 
 
+def test_new_potentials_of_format_two_saturate_as_they_did():
+    assert TrainConfig(**PATHS, steps=1, format=2).saturation_rate == 1.0
+    assert TrainConfig(**PATHS, steps=1, format=2, initial="mp-0").saturation_rate is None  # that of the model
+    assert TrainConfig(**PATHS, steps=1).saturation_rate is None
+
+
 def test_configurations_of_format_one_are_updated():
     weights, final = {"energy": 5.0, "forces": 10.0}, {"energy": 30.0}
     old = {**PATHS, "steps": 10, "weights": weights, "final_weights": final, "final_phase": 0.2}

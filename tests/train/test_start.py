@@ -70,6 +70,8 @@ def test_initial_model_is_where_the_run_starts(config, tmp_path):
         values = second.potential.get_buffer(name), model.potential.get_buffer(name)
         torch.testing.assert_close(*values, equal_nan=True)
     assert second.validate()["all"]["energy_mae"] == pytest.approx(first.result["all"]["energy_mae"], rel=1e-3)
+    assert second.potential.saturation_rate == model.potential.saturation_rate == 4.0
+    assert Run(changed(second.config, saturation_rate=2.0)).potential.saturation_rate == 2.0
     with pytest.raises(ValueError, match="network is mace, but the initial model"):
         Run(changed(config, **entries, network="mace", hyperparameters={}))
     with pytest.raises(ValueError, match="hyperparameters is .* but the initial model"):
