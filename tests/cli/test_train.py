@@ -99,7 +99,7 @@ def test_restart_begins_anew_and_resume_insists(folder):
     [
         (["--set", "learnig_rate=1"], "unknown key 'learnig_rate'; did you mean 'learning_rate'?"),
         (["--set", "hyperparameters.chanels=1"], "no hyper-parameter 'chanels'; did you mean 'channels'?"),
-        (["--set", "format=99"], "has format 99, this version of the package reads formats 1 to 2"),
+        (["--set", "format=99"], "has format 99, this version of the package reads formats 1 to 3"),
         (["--set", "train=nothing.extxyz"], "nothing.extxyz does not exist"),
         (["--set", "device=gpu"], "must be auto, cpu, cuda"),
         (["--set", "slots"], "needs key=value"),
