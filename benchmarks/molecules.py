@@ -1,6 +1,7 @@
 """Diatomic curves against PBE, and the shapes of small molecules: what a potential for crystals knows of molecules.
 
     python benchmarks/molecules.py diatomics_PBE.extxyz --output docs/molecules.md --picture docs/images/diatomics.png
+    python benchmarks/molecules.py diatomics_PBE.extxyz --reference module:Class     # adsorption beside this calculator
 
 The file has curves of two equal atoms by PBE (spin-polarised, VASP), from Matbench Discovery's repository (MIT): frames
 of two atoms with energy. They are not trained on. Lanthanides and what follows bismuth are left out: PBE curves of
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import ase
 import numpy as np
-from ase.build import molecule
+from ase.build import add_adsorbate, fcc111, molecule
 from ase.calculators.calculator import BaseCalculator
 from ase.collections import g2
 from ase.data import atomic_numbers, covalent_radii
@@ -34,6 +35,16 @@ MAIN = ("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Ge", "As", "Se", "B
 SHOWN = ("H", "N", "O", "F", "Si", "Cl", "Na", "Al", "Fe", "Cu", "Mo", "Xe")
 BONDED = 0.3
 """Depth (eV) of a PBE curve that counts as a bond."""
+ADSORBED = {
+    "CO": (1, 1.9),
+    "H2O": (0, 2.3),
+    "NH3": (0, 2.1),
+    "CH4": (0, 3.2),
+    "NO": (0, 1.8),
+    "H": (0, 1.0),
+    "O": (0, 1.2),
+}
+"""Atom that is put over the surface, and its height (Å); molecules on top, atoms in the fcc hollow."""
 FINE = 0.04
 """Å between the points at which the model is looked at."""
 
@@ -71,6 +82,7 @@ def main() -> None:
     parser.add_argument("curves", type=Path)
     parser.add_argument("--model", default="default")
     parser.add_argument("--calculator", metavar="MODULE:CLASS", help="another ASE calculator")
+    parser.add_argument("--reference", metavar="MODULE:CLASS", help="ASE calculator that adsorption is compared with")
     parser.add_argument("--output", type=Path, help="Markdown file; what stands before the first table is kept")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
@@ -79,7 +91,10 @@ def main() -> None:
     else:
         calculator = GNNCalculator(options.model, confidence=False, check_overlaps=False)
     curves = [curve_of(symbol, points, calculator) for symbol, points in read_curves(options.curves).items()]
-    report = "\n".join([*summary(curves), "", *shapes(calculator), "", *all_bonds(curves)])
+    lines = [*summary(curves), "", *shapes(calculator), ""]
+    if options.reference:
+        lines += [*adsorption(calculator, load_calculator(options.reference, None, None, None)), ""]
+    report = "\n".join([*lines, *all_bonds(curves)])
     print(report)
     if options.output:
         text = options.output.read_text(encoding="utf-8") if options.output.exists() else "# Molecules\n\n"
@@ -191,6 +206,37 @@ def shapes(calculator: BaseCalculator) -> list[str]:
         f"{100 * every.mean():+.1f} %; {100 * np.mean(np.abs(every) < 0.05):.0f} % of the bonds within 5 %."
     )
     return [text if not failed else f"{text} Came apart or did not converge: {', '.join(failed)}."]
+
+
+def adsorption(calculator: BaseCalculator, reference: BaseCalculator) -> list[str]:
+    """Adsorption energies of unrelaxed structures on Cu(111) and Pt(111), computed / reference."""
+    lines = [
+        "Adsorption on slabs of 2 x 2 atoms and four layers, nothing relaxed, computed / the calculator that labelled the "
+        "data of `mp-0` (eV; atoms against half a molecule):",
+        "",
+        "| | " + " | ".join(ADSORBED) + " |",
+        "| --- " * (len(ADSORBED) + 1) + "|",
+    ]
+    for metal in ("Cu", "Pt"):
+        cells = [
+            f"{adsorption_energy(metal, name, calculator):.2f} / {adsorption_energy(metal, name, reference):.2f}"
+            for name in ADSORBED
+        ]
+        lines.append(f"| {metal}(111) | " + " | ".join(cells) + " |")
+    return lines
+
+
+def adsorption_energy(metal: str, name: str, calculator: BaseCalculator) -> float:
+    """Energy (eV) of slab with adsorbate, less slab and free molecule (half a molecule for an atom)."""
+    atom, height = ADSORBED[name]
+    single = name in ("H", "O")
+    guest = ase.Atoms(name) if single else molecule(name)
+    gas = molecule(f"{name}2") if single else guest
+    bare = fcc111(metal, (2, 2, 4), vacuum=8.0)
+    covered = bare.copy()
+    add_adsorbate(covered, guest, height, "fcc" if single else "ontop", mol_index=atom)
+    energies = [float(calculator.get_potential_energy(atoms)) for atoms in (covered, bare, gas)]
+    return energies[0] - energies[1] - (0.5 if single else 1.0) * energies[2]
 
 
 def bonded_pairs(atoms: ase.Atoms) -> list[tuple[int, int]]:

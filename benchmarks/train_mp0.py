@@ -66,10 +66,11 @@ ABOUT = About(
         "elements about three. Trained in pieces: 420 minutes from random weights (234,712 steps, the strains "
         "in the last 78 minutes), in which the learning rate fell to nothing four times; 68 minutes on a processor "
         "twice as fast from these weights, with the elements and two to three times the weight on stresses; 17 minutes "
-        "with 9,604 frames of 16 small molecules on slabs of 61 metals and every second one of the others; 20 minutes "
-        "with these, the other half, and 26,793 frames of 2,026 diatomic molecules, each twice: the teacher's near the "
-        "bond length, beyond it a universal binding curve that ends at PBE's free atoms (in place of most dimers); and "
-        "the last ones with the same data after the saturation of atoms with few neighbours was made four times as fast"
+        "with 9,604 frames of 16 small molecules on slabs of 61 metals and every second one of the others; and three "
+        "times more, 20, 22 and the last ones, with these, one half or the other, and N_FRAMES frames of 2,026 "
+        "diatomic molecules, each twice: the teacher's near the bond length, beyond it a universal binding curve that "
+        "ends at PBE's free atoms (in place of most dimers); before the 22 minutes the saturation of atoms with few "
+        "neighbours was made four times as fast, and the last ones took that curve up to the cutoff"
     ),
     validation=(
         "6,495 frames (71,145 atoms) of 958 materials that do not occur in training. They were looked at during the "
@@ -163,7 +164,7 @@ def small_structures(crystals: FrameStore, teacher: BaseCalculator, free: dict[i
     """Diatomic molecules with their way to the free atoms, other dimers with forces only, molecules and clusters."""
     numbers = [number for number in crystals.elements if number not in (*RARE_EARTHS, *NOBLE_GASES)]
     bound = set()
-    for frame in diatomics(numbers, teacher, free, longest=0.9 * CUTOFF):
+    for frame in diatomics(numbers, teacher, free, longest=0.99 * CUTOFF, stretched=12):
         bound.add(tuple(sorted(frame.numbers.tolist())))
         yield from [frame] * DIATOMIC_COPIES
     generated = chain(
