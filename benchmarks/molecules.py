@@ -211,8 +211,8 @@ def shapes(calculator: BaseCalculator) -> list[str]:
 def adsorption(calculator: BaseCalculator, reference: BaseCalculator) -> list[str]:
     """Adsorption energies of unrelaxed structures on Cu(111) and Pt(111), computed / reference."""
     lines = [
-        "Adsorption on slabs of 2 x 2 atoms and four layers, nothing relaxed, computed / the calculator that labelled the "
-        "data of `mp-0` (eV; atoms against half a molecule):",
+        "Adsorption on slabs of 2 x 2 atoms and four layers, nothing relaxed, computed / the calculator that labelled "
+        "the data of `mp-0` (eV; atoms against half a molecule):",
         "",
         "| | " + " | ".join(ADSORBED) + " |",
         "| --- " * (len(ADSORBED) + 1) + "|",

@@ -67,10 +67,10 @@ ABOUT = About(
         "in the last 78 minutes), in which the learning rate fell to nothing four times; 68 minutes on a processor "
         "twice as fast from these weights, with the elements and two to three times the weight on stresses; 17 minutes "
         "with 9,604 frames of 16 small molecules on slabs of 61 metals and every second one of the others; and three "
-        "times more, 20, 22 and the last ones, with these, one half or the other, and N_FRAMES frames of 2,026 "
-        "diatomic molecules, each twice: the teacher's near the bond length, beyond it a universal binding curve that "
-        "ends at PBE's free atoms (in place of most dimers); before the 22 minutes the saturation of atoms with few "
-        "neighbours was made four times as fast, and the last ones took that curve up to the cutoff"
+        "times more, 20, 22 and the last ones, with these, one half or the other, and 26,793, at last 38,985 frames "
+        "of 2,026 diatomic molecules, each twice: the teacher's near the bond length, beyond it a universal binding "
+        "curve that ends at PBE's free atoms (in place of most dimers); before the 22 minutes the saturation of atoms "
+        "with few neighbours was made four times as fast, and the last ones took that curve up to the cutoff"
     ),
     validation=(
         "6,495 frames (71,145 atoms) of 958 materials that do not occur in training. They were looked at during the "
