@@ -21,11 +21,12 @@ SATURATION_RATE = 4.0
 class Potential(nn.Module):
     """Atomic energies in eV of any structure made of known elements.
 
-    ``E_i = isolated[z_i] + s_i (bound[z_i] + scale network_i) + repulsion_i``, ``s_i = 1 - exp(-k sum_j u(r_ij))``.
-    The saturation ``s`` is 0 for an atom without neighbours, which therefore has exactly its free-atom energy, and goes
-    smoothly to 1 as neighbours come near. With a rate k of 4 it is 0.98 in a molecule of two atoms, so that the network
-    can say the same of it in the gas as in a crystal; with 1 it is 0.63. Potentials of other packages have no such
-    factor: with ``saturates=False`` it is 1 everywhere.
+    ``E_i = isolated[z_i] + s_i (bound[z_i] + scale network_i) + repulsion_i`` with the saturation
+    ``s_i = 1 - exp(-sum_j (u_ij + (k - 1) u_ij^3))`` of the smooth cutoffs ``u_ij = u(r_ij)``. It is 0 for an atom
+    without neighbours, which therefore has exactly its free-atom energy, and goes smoothly to 1 as neighbours come
+    near. With a rate k of 4 it is 0.98 in a short bond of two atoms, so that the network can say the same of a molecule
+    in the gas and in a crystal; with 1 it is 0.63. Where the last neighbour leaves, the rate makes no difference.
+    Potentials of other packages have no such factor: with ``saturates=False`` it is 1 everywhere.
 
     Args:
         network: ``network(graph, vectors, exchange) -> (n_local,)``, with attributes ``cutoff`` and ``elements``.
@@ -37,7 +38,7 @@ class Potential(nn.Module):
         saturation_rate: the k of the saturation.
 
     Raises:
-        ValueError: an element of the network has no reference energy, or the rate is not above zero.
+        ValueError: an element of the network has no reference energy, or the rate is below 1.
     """
 
     isolated: Tensor
@@ -61,8 +62,8 @@ class Potential(nn.Module):
         missing = [z for z in self.elements if z not in isolated_energies or z not in bound_energies]
         if missing:
             raise ValueError(f"no reference energy for atomic numbers {missing}; give one for each element")
-        if not 0 < self.saturation_rate < float("inf"):
-            raise ValueError(f"saturation_rate is {saturation_rate}, but must be above zero")
+        if not 1 <= self.saturation_rate < float("inf"):
+            raise ValueError(f"saturation_rate is {saturation_rate}, but must be 1 or more")
         self.register_buffer("isolated", _table(isolated_energies))
         self.register_buffer("bound", _table(bound_energies))
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
@@ -111,8 +112,9 @@ class Potential(nn.Module):
         """``s_i`` of the class's formula, (n_local,), from the edges' lengths (Å)."""
         if not self.saturates:
             return distance.new_ones(graph.n_local)
-        contacts = scatter_sum(smooth_cutoff(distance, self.cutoff), graph.edge_index[0], graph.n_local)
-        return -torch.expm1(-self.saturation_rate * contacts)
+        near = smooth_cutoff(distance, self.cutoff)
+        contacts = scatter_sum(near + (self.saturation_rate - 1) * near**3, graph.edge_index[0], graph.n_local)
+        return -torch.expm1(-contacts)
 
     def assemble(self, graph: Graph, vectors: Tensor, network: Tensor, *, every_edge: bool = False) -> Tensor:
         """Atomic energies (n_local,) in eV from what the network gave (n_local,); ``every_edge`` as of `Repulsion`."""

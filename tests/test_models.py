@@ -235,7 +235,8 @@ def test_models_before_format_three_saturate_slowly(copied):
     assert before.potential.saturation_rate == 1.0
     graph = graph_from_atoms(pair, now.potential.cutoff)
     shares = [m.potential.saturation(graph, graph.edge_lengths()) for m in (before, now)]
-    torch.testing.assert_close(shares[1], 1 - (1 - shares[0]) ** 4)
+    near = -torch.log1p(-shares[0])  # of one neighbour
+    torch.testing.assert_close(shares[1], 1 - torch.exp(-near - 3 * near**3))
 
 
 def test_older_format_is_brought_up_to_date(copied, monkeypatch):

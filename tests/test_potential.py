@@ -55,7 +55,8 @@ def test_free_atom_has_its_energy_exactly():
 def test_formula_for_a_pair(rate):
     potential = build(Constant(0.75), scale=2.5, repulsion=False, saturation_rate=rate)
     for distance in (2.0, 3.0, 3.9):
-        saturation = 1 - math.exp(-rate * envelope(distance / 4.0))
+        near = envelope(distance / 4.0)
+        saturation = 1 - math.exp(-near - (rate - 1) * near**3)
         expected = [ISOLATED[z] + saturation * (BOUND[z] + 2.5 * 0.75) for z in (11, 17)]
         found = energies(potential, Atoms("NaCl", positions=[[0, 0, 0], [0, 0, distance]]))
         np.testing.assert_allclose(found, expected, rtol=1e-12)

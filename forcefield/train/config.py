@@ -133,7 +133,7 @@ class TrainConfig(_Strict):
     """free atoms' energies (eV) by element symbol, or a JSON file of them; 0 (or `initial`'s) if not given"""
     reference_energies: Literal["fit", "initial"] | Energies | None = None
     """mean energy (eV) of each element's bound atoms: "fit" by least squares, "initial" from the model to start from, or a mapping or JSON file; "initial" if there is one, else "fit", if not given"""  # noqa: E501
-    saturation_rate: PositiveFloat | None = None
+    saturation_rate: float | None = Field(default=None, ge=1, allow_inf_nan=False)
     """how soon an atom with near neighbours counts as bound; `initial`'s, or 4, if not given"""
     minutes: PositiveFloat | None = None
     """length of the run in minutes of work (a resumed run counts on); give this or `steps`"""
