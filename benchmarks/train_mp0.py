@@ -80,15 +80,15 @@ ABOUT = About(
         "Trained for nine hours on one CPU core: errors are several times those of models with thousands of GPU "
         "hours. Do not decide phase stability by energies finer than the errors below.",
         "Inherits the teacher's errors and those of PBE and PBE+U: no dispersion (layered and molecular crystals come "
-        "out too large along weakly bound directions, graphite by 18 %; docs/dispersion.md adds D3), no magnetism or "
+        "out too large along weakly bound directions, graphite by 19 %; docs/dispersion.md adds D3), no magnetism or "
         "charge states as input.",
         "Molecules and clusters in vacuum are a small part of the training data and in no validation set; free atoms "
-        "are exact by construction, bond energies good to a few tenths of an electronvolt, and adsorption energies not "
-        "better than that (docs/molecules.md).",
-        "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.17 J/m², "
+        "are exact by construction, bond energies good to a few tenths of an electronvolt, and adsorption energies to "
+        "half an electronvolt (docs/molecules.md). The curve of two helium atoms is wrong (a well of 0.2 eV).",
+        "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.20 J/m², "
         "PBE about 1.3), and vacancies of oxides can have negative formation energies.",
         "Shear is too soft by about a sixth (30 crystals drawn at random, docs/properties.md), and single constants "
-        "can be far off: C44 of bcc molybdenum is 15 GPa instead of 106, C12 of diamond 305 instead of 125. Look "
+        "can be far off: C44 of bcc molybdenum is 39 GPa instead of 106, C12 of diamond 292 instead of 126. Look "
         "at the verdict of `forcefield elastic`.",
         "Two layers of messages: interactions end at 10 Å, no long-range electrostatics.",
         "The expected errors of `get_confidence` are for forces, and too small far outside the training data.",

@@ -106,6 +106,28 @@ def test_first_call_needs_no_network_and_is_silent():
     assert done.stderr == "" and done.stdout.endswith("(2, 3) (6,)\n")
 
 
+PBE_MOLECULES = {"H2": -6.77, "N2": -16.66, "O2": -9.89, "Cl2": -3.60}
+"""Energies (eV) at the minimum of the PBE curves of Matbench Discovery (spin-polarised, VASP)."""
+
+
+@pytest.mark.parametrize("name", PBE_MOLECULES)
+def test_gases_are_bound_as_by_pbe(name):
+    atoms = molecule(name)
+    atoms.calc = GNNCalculator(device="cpu")
+    assert atoms.get_potential_energy() == pytest.approx(PBE_MOLECULES[name], abs=0.25)
+
+
+@pytest.mark.parametrize("symbol", ["H", "O", "Na", "Al", "Fe", "Cu"])
+def test_a_pair_that_parts_meets_no_second_minimum(symbol):
+    calculator = GNNCalculator(device="cpu", confidence=False)
+    distances = np.arange(3.6, 5.4, 0.05)
+    pairs = [Atoms([symbol] * 2, positions=[[0, 0, 0], [0, 0, distance]]) for distance in distances]
+    energies = np.array([calculator.get_potential_energy(pair) for pair in pairs])
+    assert energies[-1] == 2 * calculator.atomic_reference_energies[symbol]
+    fall = np.maximum.accumulate(energies) - energies
+    assert fall.max() < 0.1  # eV
+
+
 def test_exactly_one_model_is_the_default():
     assert [model["default"] for model in list_models()] == [True] + [False] * (len(NAMES) - 1)
     assert load_model().name == NAMES[0]
