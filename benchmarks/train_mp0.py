@@ -66,11 +66,12 @@ ABOUT = About(
         "elements about three. Trained in pieces: 420 minutes from random weights (234,712 steps, the strains "
         "in the last 78 minutes), in which the learning rate fell to nothing four times; 68 minutes on a processor "
         "twice as fast from these weights, with the elements and two to three times the weight on stresses; 17 minutes "
-        "with 9,604 frames of 16 small molecules on slabs of 61 metals and every second one of the others; and four "
-        "times more, 20, 22, 7 and the last ones, with these, one half or the other, and 26,793, then 38,985 frames of "
-        "2,026 diatomic molecules, each twice: the teacher's near the bond length, beyond it a universal binding curve "
-        "that ends at PBE's free atoms (in place of most dimers). The saturation of atoms with few neighbours was made "
-        "faster before the 22 minutes, and that of near neighbours alone before the last ones"
+        "with 9,604 frames of 16 small molecules on slabs of 61 metals and every second one of the others; and five "
+        "times more, 20, 22, 7, 14 and the last ones, with these, one half or the other, and 26,793, then 38,985 frames "
+        "of 2,026 diatomic molecules, each twice: the teacher's near the bond length, beyond it a universal binding "
+        "curve that ends at PBE's free atoms, at last switched off towards the cutoff (in place of most dimers). The "
+        "saturation of atoms with few neighbours was made faster before the 22 minutes, and that of near neighbours "
+        "alone before the 14"
     ),
     validation=(
         "6,495 frames (71,145 atoms) of 958 materials that do not occur in training. They were looked at during the "
@@ -164,7 +165,7 @@ def small_structures(crystals: FrameStore, teacher: BaseCalculator, free: dict[i
     """Diatomic molecules with their way to the free atoms, other dimers with forces only, molecules and clusters."""
     numbers = [number for number in crystals.elements if number not in (*RARE_EARTHS, *NOBLE_GASES)]
     bound = set()
-    for frame in diatomics(numbers, teacher, free, longest=0.99 * CUTOFF, stretched=12):
+    for frame in diatomics(numbers, teacher, free, cutoff=CUTOFF):
         bound.add(tuple(sorted(frame.numbers.tolist())))
         yield from [frame] * DIATOMIC_COPIES
     generated = chain(

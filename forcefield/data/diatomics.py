@@ -6,7 +6,8 @@ doi:10.1103/PhysRevB.29.2963),
 
     E(r) = E_free - D (1 + a) exp(-a),    a = (r - r_0) / l,    l = sqrt(D / E''(r_0)),
 
-with bond length r_0, energy and curvature from the calculator and the depth D to given free atoms.
+with bond length r_0, energy and curvature from the calculator and the depth D to given free atoms. What is left of it
+near a potential's cutoff, where energies must vanish, is switched off smoothly.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ FAR = 1.45
 """Distance, in bond lengths, from which on the curve labels."""
 LARGEST_RISE = 8.0
 """eV above the bound energy, up to which frames are given."""
+SWITCH = 0.75
+"""Of the cutoff: where the curve begins to be switched off."""
 DEPTHS = (0.1, 14.0)
 """eV; a pair bound less or more is left out: it is no molecule, or the energies of calculator and atoms do not fit."""
 
@@ -58,8 +61,8 @@ def diatomics(
     calculator: BaseCalculator,
     free_energies: Mapping[int, float],
     *,
-    longest: float,
-    stretched: int = 6,
+    cutoff: float,
+    stretched: int = 12,
 ) -> Iterator[Frame]:
     """Frames of kind "diatomic" of all pairs of the elements that bind, with energies and forces.
 
@@ -67,8 +70,8 @@ def diatomics(
         elements: atomic numbers.
         calculator: right about energies at the bond length.
         free_energies: atomic number -> energy of the free atom (eV), to which a molecule falls apart.
-        longest: largest distance (Å).
-        stretched: frames on the curve, evenly spaced from `FAR` bond lengths to ``longest``.
+        cutoff: distance at which the potential to be trained sees two free atoms (Å).
+        stretched: frames on the curve, evenly spaced from `FAR` bond lengths to the cutoff.
     """
     for pair in combinations_with_replacement(sorted(set(elements)), 2):
         total = covalent_radii[list(pair)].sum()
@@ -77,7 +80,7 @@ def diatomics(
         bond = find_bond(SCAN * total, energies, free_energies[pair[0]] + free_energies[pair[1]])
         if bond is not None:
             yield from _near(bond, scan)
-            yield from _stretched(bond, pair, longest, stretched)
+            yield from _stretched(bond, pair, cutoff, stretched)
 
 
 def find_bond(distances: NDArray[np.float64], energies: NDArray[np.float64], free: float) -> Bond | None:
@@ -104,12 +107,22 @@ def _near(bond: Bond, scan: Iterable[Frame]) -> Iterator[Frame]:
             yield replace(frame, stress=None, atomic_energies=None)
 
 
-def _stretched(bond: Bond, pair: tuple[int, int], longest: float, count: int) -> Iterator[Frame]:
-    """Frames on the universal binding curve."""
-    if FAR * bond.length < longest:
-        for distance in np.linspace(FAR * bond.length, longest, count):
+def _stretched(bond: Bond, pair: tuple[int, int], cutoff: float, count: int) -> Iterator[Frame]:
+    """Frames on the universal binding curve, which is switched off towards the cutoff."""
+    free = bond.energy + bond.depth
+    if FAR * bond.length < cutoff:
+        for distance in np.linspace(FAR * bond.length, cutoff, count, endpoint=False):
             energy, slope = bond.curve(distance)
+            share, change = switch(distance, cutoff)
+            energy, slope = free + share * (energy - free), share * slope + change * (energy - free)
             yield replace(_frame(pair, distance), energy=energy, forces=np.array([[0, 0, slope], [0, 0, -slope]]))
+
+
+def switch(distance: float, cutoff: float) -> tuple[float, float]:
+    """A polynomial from 1 at `SWITCH` times the cutoff to 0 at the cutoff (Å), and its derivative (1/Å)."""
+    width = (1 - SWITCH) * cutoff
+    t = min(max((distance - SWITCH * cutoff) / width, 0.0), 1.0)
+    return 1 - t**3 * (10 - 15 * t + 6 * t**2), -30 * t**2 * (1 - t) ** 2 / width
 
 
 def _frame(pair: tuple[int, int], distance: float) -> Frame:
