@@ -67,10 +67,10 @@ ABOUT = About(
         "in the last 78 minutes), in which the learning rate fell to nothing four times; 68 minutes on a processor "
         "twice as fast from these weights, with the elements and two to three times the weight on stresses; 17 minutes "
         "with 9,604 frames of 16 small molecules on slabs of 61 metals and every second one of the others; and five "
-        "times more, 20, 22, 7, 14 and the last ones, with these, one half or the other, and 26,793, then 38,985 frames "
-        "of 2,026 diatomic molecules, each twice: the teacher's near the bond length, beyond it a universal binding "
-        "curve that ends at PBE's free atoms, at last switched off towards the cutoff (in place of most dimers). The "
-        "saturation of atoms with few neighbours was made faster before the 22 minutes, and that of near neighbours "
+        "times more, 20, 22, 7, 14 and the last ones, with these, one half or the other, and 26,793, then 38,985 "
+        "frames of 2,026 diatomic molecules, each twice: the teacher's near the bond length, beyond it a universal "
+        "binding curve that ends at PBE's free atoms, at last switched off towards the cutoff (in place of most dimers). "
+        "The saturation of atoms with few neighbours was made faster before the 22 minutes, and that of near neighbours "
         "alone before the 14"
     ),
     validation=(
