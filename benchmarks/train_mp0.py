@@ -85,11 +85,11 @@ ABOUT = About(
         "charge states as input.",
         "Molecules and clusters in vacuum are a small part of the training data and in no validation set; free atoms "
         "are exact by construction, bond energies good to a few tenths of an electronvolt, and adsorption energies to "
-        "half an electronvolt (docs/molecules.md). The curve of two helium atoms is wrong (a well of 0.2 eV).",
+        "half an electronvolt (docs/molecules.md). The curve of two helium atoms is wrong (a well of 0.1 eV).",
         "Slabs and vacancies are six per cent of the training frames: surface energies are rough (Cu(111) 1.20 J/m², "
         "PBE about 1.3), and vacancies of oxides can have negative formation energies.",
         "Shear is too soft by about a sixth (30 crystals drawn at random, docs/properties.md), and single constants "
-        "can be far off: C44 of bcc molybdenum is 39 GPa instead of 106, C12 of diamond 292 instead of 126. Look "
+        "can be far off: C44 of bcc molybdenum is 35 GPa instead of 106, C12 of diamond 311 instead of 126. Look "
         "at the verdict of `forcefield elastic`.",
         "Two layers of messages: interactions end at 10 Å, no long-range electrostatics.",
         "The expected errors of `get_confidence` are for forces, and too small far outside the training data.",

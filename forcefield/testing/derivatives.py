@@ -118,16 +118,17 @@ def _smoothness(name: str, limits: Limits, path: Path, grid: np.ndarray) -> Chec
     intervals = _narrow(
         path, np.array([[grid[start], grid[start + SPAN]] for start, _ in starts]), [c for _, c in starts], limits.width
     )
-    values = path([point for low, high in intervals for point in (low, 0.5 * (low + high), high)]).reshape(-1, 3, 2)
+    around = [low + share * (high - low) for low, high in intervals for share in (-0.5, 0.0, 0.5, 1.0, 1.5)]
+    values = path(around).reshape(-1, 5, 2)
     jump, steepening, place = [0.0, 0.0], 0.0, float(grid[0])
-    for (start, column), (low, high), ends in zip(starts, intervals, values, strict=True):
-        broken = abs(ends[0, column] - 2 * ends[1, column] + ends[2, column])
+    for (start, column), (low, high), (before, *ends, after) in zip(starts, intervals, values, strict=True):
+        broken = _break(np.array([before, *ends, after])[:, column])
         if broken > jump[column]:
             jump[column], place = float(broken), float(low)
         if column == 1:
-            around = np.abs(np.diff(scan[max(start - 3, 0) : start + SPAN + 4, 1])).max() / (grid[1] - grid[0])
+            usual = np.abs(np.diff(scan[max(start - 3, 0) : start + SPAN + 4, 1])).max() / (grid[1] - grid[0])
             noise = limits.force_jump / (high - low)
-            steepening = max(steepening, float(abs(ends[2, 1] - ends[0, 1]) / (high - low) / (around + noise)))
+            steepening = max(steepening, float(abs(ends[2][1] - ends[0][1]) / (high - low) / (usual + noise)))
     return judge(
         name,
         [
@@ -137,6 +138,16 @@ def _smoothness(name: str, limits: Limits, path: Path, grid: np.ndarray) -> Chec
         ],
         f"roughest at {place:.4f} Å",
     )
+
+
+def _break(values: np.ndarray) -> float:
+    """What breaks between the inner three of five equidistant values.
+
+    Over twice the distance a second difference is as large if it comes from a break, and four times as large if it
+    comes from the curvature, which is taken off.
+    """
+    narrow, wide = values[1] - 2 * values[2] + values[3], values[0] - 2 * values[2] + values[4]
+    return float(abs(4 * narrow - wide) / 3)
 
 
 def _suspects(values: np.ndarray) -> list[int]:
@@ -156,7 +167,8 @@ def _suspects(values: np.ndarray) -> list[int]:
 def _narrow(path: Path, intervals: np.ndarray, columns: list[int], width: float) -> np.ndarray:
     """Halve intervals together, keeping the half that bends most, until all are narrower than ``width``.
 
-    Over what is left, the second difference of a break is the break; that of a smooth curve is only its curvature.
+    Over what is left, the second difference of a break is the break; that of a smooth curve is only its curvature
+    (`_break` tells them apart).
 
     Args:
         path: the curve.
