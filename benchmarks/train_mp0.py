@@ -81,7 +81,7 @@ ABOUT = About(
         "Trained for nine hours on one CPU core: errors are several times those of models with thousands of GPU "
         "hours. Do not decide phase stability by energies finer than the errors below.",
         "Inherits the teacher's errors and those of PBE and PBE+U: no dispersion (layered and molecular crystals come "
-        "out too large along weakly bound directions, graphite by 19 %; docs/dispersion.md adds D3), no magnetism or "
+        "out too large along weakly bound directions, graphite by 18 %; docs/dispersion.md adds D3), no magnetism or "
         "charge states as input.",
         "Molecules and clusters in vacuum are a small part of the training data and in no validation set; free atoms "
         "are exact by construction, bond energies good to a few tenths of an electronvolt, and adsorption energies to "
