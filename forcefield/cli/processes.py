@@ -77,7 +77,8 @@ def share_out(
         def collect(most: int) -> None:
             """Wait until no more than so many jobs are left."""
             while len(running) > most:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                for future in [future for future in running if future in done]:  # in the order they were taken
                     label = running[future]
                     try:
                         result, notes = future.result()

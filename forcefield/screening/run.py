@@ -177,7 +177,8 @@ class Screening:
     def _collect(self, most: int) -> None:
         """Wait until no more than so many structures are under way."""
         while len(self.running) > most:
-            for future in wait(self.running, return_when=FIRST_COMPLETED).done:
+            done = wait(self.running, return_when=FIRST_COMPLETED).done
+            for future in [future for future in self.running if future in done]:  # in the order they were taken
                 if future not in self.running:
                     continue  # lost with others, and dealt with
                 item = self.running.pop(future)
