@@ -9,12 +9,12 @@ Batzner et al., Nature Communications 13, 2453 (2022), doi:10.1038/s41467-022-29
 
 and the atomic energy is linear in the scalars of the last layer (the paper's two linear maps in one); the energy is
 their sum and the forces are its derivatives, Eqs. (1) and (2). Parities multiply along a path, Eq. (7). We depart from
-the paper in the constant before the radial functions, in that features have natural parity only (degree l has parity (-1)^l, so no pseudoscalars; forces are vectors
-and keep the full symmetry under reflections), and the radial basis is fixed unless ``trained_waves`` is set. With
-``norm="rms"``, ``self_connection="shared"`` and channels (128, 64, 32, 32) it is Nequix (Koker et al.,
-arXiv:2508.16067); with ``parity=False``, ``self_connection="shared"``, ``trained_waves=True``, ``cutoff_onset=4.5``,
-five layers and channels (128, 64, 32) it is SevenNet-0 (Park et al., J. Chem. Theory Comput. 20, 4857 (2024),
-doi:10.1021/acs.jctc.4c00190).
+the paper in the constant before the radial functions, in that features have natural parity only (degree l has parity
+(-1)^l, so no pseudoscalars; forces are vectors and keep the full symmetry under reflections), and in that the radial
+basis is fixed unless ``trained_waves`` is set. With ``norm="rms"``, ``self_connection="shared"`` and channels
+(128, 64, 32, 32) it is Nequix (Koker et al., arXiv:2508.16067); with ``parity=False``, ``self_connection="shared"``,
+``trained_waves=True``, ``cutoff_onset=4.5``, five layers and channels (128, 64, 32) it is SevenNet-0 (Park et al.,
+J. Chem. Theory Comput. 20, 4857 (2024), doi:10.1021/acs.jctc.4c00190).
 """
 
 from __future__ import annotations
