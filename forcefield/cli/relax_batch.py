@@ -75,7 +75,7 @@ def relax_together(
                         failed(frame.label, outcome.exception or ValueError(outcome.error))
                         continue
                     interrupted = interrupted or outcome.reason == "interrupted"
-                    _finish(frame, outcome.result, work, failed, progress)
+                    _finish(frame, outcome.result, work, failed, progress, stored=outcome.route == "stored")
         except KeyboardInterrupt:
             return True
     return interrupted
@@ -97,9 +97,11 @@ def _finish(
     work: Batch,
     failed: Callable[[str, Exception], None],
     progress: ProgressLine,
+    *,
+    stored: bool,
 ) -> None:
     try:
-        line = work.finish(frame, result)
+        line = work.finish(frame, result, stored=stored)
     except (OSError, ValueError) as error:  # its files cannot be written
         failed(frame.label, error)
     else:

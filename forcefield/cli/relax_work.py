@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from forcefield.workflows.relax_setup import Settled
 
 NUMERIC = ("atoms", "steps", "energy\neV/atom", "max force\neV/Å", "pressure\nGPa", "volume\n%")
+DONE_BEFORE = "done before, "  # begins what is said of a result that was there
 COLUMNS = ("structure", "status", *NUMERIC, "space group")
 
 
@@ -72,6 +73,8 @@ class Plan:
         result: RelaxResult,
         others: Sequence[Path] = (),
         steps: Sequence[RelaxStep] = (),
+        *,
+        how: str = "",
     ) -> Outcome:
         """Write the files of a relaxed structure: first the structure, last the record, which marks it as done.
 
@@ -92,7 +95,7 @@ class Plan:
             "files": [path.name for path in (*written, *others, *figures)],
         }
         write_json(self.folder / f"{name}_relax.json", record)
-        return _outcome(frame.label, record)
+        return _outcome(frame.label, record, how)
 
     def _draw(self, name: str, result: RelaxResult, steps: Sequence[RelaxStep]) -> list[Path]:
         """Draw the figure, if there is to be one and it has something to show."""
@@ -123,7 +126,7 @@ class Plan:
             return None
         same = all(record.get(part) == value for part, value in self.identity(frame).items())
         whole = same and all((self.folder / path).is_file() for path in record["files"])
-        return _outcome(frame.label, record, "done before, ") if whole else None
+        return _outcome(frame.label, record, DONE_BEFORE) if whole else None
 
 
 @dataclass(frozen=True)
@@ -200,9 +203,10 @@ class Batch:
         self.outcomes[label] = outcome
         return outcome.line
 
-    def finish(self, frame: Frame, result: RelaxResult) -> str:
-        """Write the files of a structure that was relaxed in a batch, and say how it went."""
-        return self.accept(frame.label, self.plan.write(frame, self._name(frame), result))
+    def finish(self, frame: Frame, result: RelaxResult, *, stored: bool) -> str:
+        """Write the files of a structure that was relaxed in a batch, now or before, and say how it went."""
+        how = DONE_BEFORE if stored else ""
+        return self.accept(frame.label, self.plan.write(frame, self._name(frame), result, how=how))
 
     def refuse(self, label: str, message: str) -> None:
         """Note that a file or structure failed."""

@@ -234,7 +234,7 @@ def _steps(run: PropertyRun, logs: Logs, interruption: Interruption) -> None:
         collected.append(run.update(run.next_batch()))
         run.seconds += time.perf_counter() - start
         run.watcher.progress(run.progress, run.seconds, run.step)
-        if run.step % config.log_every == 0:
+        if run.step % config.log_every == 0 or run.progress >= 1:
             means = {name: float(np.mean([one[name] for one in collected])) for name in collected[0]}
             logs.write("train", {**run.counters(), **means})
             collected.clear()

@@ -291,7 +291,7 @@ def _steps(run: Run, logs: Logs | None, interruption: Interruption) -> None:
         collected.append(run.update(next(batches)))
         run.seconds = run.group.seconds_of_root(run.seconds + clock() - start)
         run.watcher.progress(run.progress, run.seconds, run.step)
-        if run.step % config.log_every == 0:
+        if run.step % config.log_every == 0 or run.progress >= 1:
             if logs is not None:
                 logs.write("train", {**run.counters(), **_means(collected)})
             collected.clear()

@@ -90,6 +90,7 @@ def test_resume_goes_on_where_an_interrupted_run_was(folder, run, monkeypatch):
     assert len(first) == 1
     result = run("H2O.xyz", "Cu.cif", "--batch", "--resume", "--json")
     assert len(json.loads(result.stdout)) == 2
+    assert result.stderr.count("done before, converged") == 1
     lines = (folder / "relax_batch.jsonl").read_text().splitlines()
     assert len(lines) == 3  # the header and each structure once
     assert "energy" in json.loads(lines[1])

@@ -188,13 +188,16 @@ def test_the_calculator_gives_charges(random_model, tiny_model, crystal, tmp_pat
 def test_the_command_trains_and_goes_on(labelled_file):
     settings = json.loads(config(labelled_file, steps=4).model_dump_json(exclude={"card"}))
     path = labelled_file.parent / "config.yaml"
-    path.write_text(yaml.safe_dump({**settings, "train": "data.extxyz", "output": "run"}), encoding="utf-8")
+    settings |= {"train": "data.extxyz", "output": "run", "log_every": 5}
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     result = CliRunner().invoke(app, ["train", str(path)])
     assert result.exit_code == 0, result.output
     assert (labelled_file.parent / "run" / "model" / "config.json").is_file()
     assert (labelled_file.parent / "run" / "train.csv").read_text().startswith("step,epoch,minutes,lr,loss,mae")
     result = CliRunner().invoke(app, ["train", str(path), "--set", "steps=6", "--resume"])
     assert result.exit_code == 0, result.output
+    lines = (labelled_file.parent / "run" / "train.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["4", "5", "6"]  # the last steps are logged, however few
     assert torch.load(labelled_file.parent / "run" / CHECKPOINT, weights_only=True)["counters"]["step"] == 6
 
 

@@ -316,6 +316,13 @@ def test_logs_hold_each_step_once_after_an_interruption(config, monkeypatch):
     assert curve[-1].value == pytest.approx(float(rows[-1]["loss"]), rel=1e-5)
 
 
+def test_last_steps_are_logged_however_few(config):
+    config = changed(config, steps=7, log_every=5, checkpoint_minutes=60)
+    train(config)
+    with (config.output / "train.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == [5, 7]
+
+
 def test_missing_tensorboard_is_named(config, monkeypatch):
     for name in ("torch.utils.tensorboard",):
         monkeypatch.setitem(sys.modules, name, None)
