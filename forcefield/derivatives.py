@@ -148,11 +148,36 @@ def hessian_vector_product(potential: Potential, graph: Graph, directions: Tenso
     Returns:
         (atoms, 3), ``H @ directions`` in eV/Å times the unit of the directions.
     """
+    products, _ = second_derivative(potential, graph, directions, training=training)
+    return products
+
+
+def second_derivative(
+    potential: Potential, graph: Graph, directions: Tensor, strains: Tensor | None = None, *, training: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Second derivative of each structure's energy along a displacement of its atoms and a strain of its cell.
+
+    Args:
+        potential: the potential.
+        graph: batch of structures.
+        directions: (atoms, 3) displacements u.
+        strains: (structures, 3, 3) symmetric strains e, by which atoms and cell move together; none if not given.
+        training: keep the graph of the result.
+
+    Returns:
+        (atoms, 3), minus the change of the forces along (u, e) in eV/Å, and (structures, 3, 3), the change of the
+        energy's gradient with respect to a further strain in eV: of volume times stress where all axes are periodic.
+    """
     vectors = graph.edge_vectors().detach().requires_grad_()
     if graph.n_edges == 0:
-        return torch.zeros_like(directions)
-    pull = edge_pull(potential(graph, vectors), vectors, training=True)
+        return torch.zeros_like(directions), directions.new_zeros(graph.n_structures, 3, 3)
     i, j = graph.edge_index
-    along = (pull * (directions[j] - directions[i])).sum()
-    (curvature,) = torch.autograd.grad(along, vectors, create_graph=training)
-    return scatter_sum(curvature, j, graph.n_atoms) - scatter_sum(curvature, i, graph.n_atoms)
+    moved = directions[j] - directions[i]
+    if strains is not None:
+        turned = strains.index_select(0, graph.batch.index_select(0, i))
+        moved = moved + (turned @ vectors.detach()[:, :, None]).squeeze(2)
+    pull = edge_pull(potential(graph, vectors), vectors, training=True)
+    (curvature,) = torch.autograd.grad((pull * moved).sum(), vectors, create_graph=training)
+    products = scatter_sum(curvature, j, graph.n_atoms) - scatter_sum(curvature, i, graph.n_atoms)
+    change = _strain_gradient(vectors, curvature, graph) + _strain_gradient(moved, pull, graph)
+    return products, (change + change.transpose(1, 2)) / 2

@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
-from forcefield.derivatives import edge_pull, evaluate, hessian, hessian_vector_product
+from forcefield.derivatives import edge_pull, evaluate, hessian, hessian_vector_product, second_derivative
 from forcefield.graph import collate, graph_from_atoms
 from forcefield.networks.density import DensityNetwork
 from forcefield.potential import Potential
@@ -232,3 +232,31 @@ def test_hessian_vector_product_of_a_batch(potential):
     for graph, part in zip(graphs, (slice(0, 4), slice(4, 8)), strict=True):
         expected = hessian(potential, graph) @ directions[part].ravel()
         torch.testing.assert_close(products[part].ravel(), expected, rtol=0, atol=1e-10)
+
+
+def test_second_derivative_along_a_strain(potential):
+    """Changes of forces and of volume times stress against finite differences of strained crystals."""
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    generator = np.random.default_rng(3)
+    strain, direction = generator.normal(size=(3, 3)) * 0.1, generator.normal(size=(8, 3))
+    strain = strain + strain.T
+    found = second_derivative(
+        potential,
+        graph_from_atoms(atoms, potential.cutoff),
+        torch.from_numpy(direction),
+        torch.from_numpy(strain[None]),
+    )
+    forces, virials = [], []
+    step = 1e-5
+    for sign in (1, -1):
+        moved = atoms.copy()
+        moved.set_cell(atoms.cell.array @ (np.eye(3) + sign * step * strain), scale_atoms=True)
+        moved.positions += sign * step * direction
+        prediction = evaluate(potential, graph_from_atoms(moved, potential.cutoff))
+        forces.append(prediction.forces.numpy())
+        virials.append(prediction.stress[0].numpy() * moved.get_volume())
+    np.testing.assert_allclose(found[0].detach().numpy(), (forces[1] - forces[0]) / (2 * step), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        found[1][0].detach().numpy(), (virials[0] - virials[1]) / (2 * step), rtol=1e-6, atol=1e-5
+    )

@@ -20,6 +20,9 @@ def hessian(
     calculator: CalculatorName = None,
     model: Model = None,
     directions: Annotated[int, typer.Option(help="Random directions for each structure.")] = 2,
+    strains: Annotated[
+        int, typer.Option(help="Random strains of the cell besides, for calculators with stress (elastic constants).")
+    ] = 0,
     displacement: Annotated[
         float, typer.Option(help="Step of the finite differences (Å, root mean square over components).")
     ] = 0.005,
@@ -54,10 +57,11 @@ def hessian(
                 chosen,
                 engine,
                 directions=directions,
+                strains=strains,
                 displacement=displacement,
                 seed=seed,
                 progress=lambda _: advance(1, ""),
             )
         write_hessian_labels(output, labels)
     count, atoms = len(labels.n_atoms), int(labels.n_atoms.sum())
-    typer.echo(f"{output}: {count} structures, {atoms} atoms, {directions} directions each")
+    typer.echo(f"{output}: {count} structures, {atoms} atoms, {directions + strains} directions each")

@@ -84,6 +84,8 @@ class HessianLoss(_Strict):
     """huber, mae or mse"""
     threshold: PositiveFloat = 0.5
     """of the Huber loss (eV/Å^2)"""
+    stress_factor: Weight = 3.0
+    """of changes of stresses (eV per atom) beside those of forces (eV/Å^2), where there are labels along strains"""
 
 
 class Card(_Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forcefield.data.batches import FEWEST_SLOTS
-from forcefield.derivatives import hessian_vector_product
+from forcefield.derivatives import second_derivative
 from forcefield.graph import Graph, collate, graph_from_atoms
 from forcefield.potential import Potential
 from forcefield.train.config import HessianLoss
@@ -70,8 +71,8 @@ class HessianTask:
         """(samples,) cost of every sample."""
         return np.repeat(self.cost, len(self.labels.directions))
 
-    def load(self, samples: NDArray[np.int64], device: str) -> tuple[Graph, Tensor, Tensor]:
-        """Structures of the samples as one batch with directions and products, (atoms, 3) each."""
+    def load(self, samples: NDArray[np.int64], device: str) -> tuple[Graph, Sample]:
+        """Structures of the samples as one batch, with what they are labelled with."""
         structures, directions = np.divmod(samples, len(self.labels.directions))
         rows = [self.labels.rows(int(k)) for k in structures]
 
@@ -79,13 +80,35 @@ class HessianTask:
             parts = [values[d, row] for d, row in zip(directions, rows, strict=True)]
             return torch.from_numpy(np.concatenate(parts)).to(device)
 
+        def of_cells(values: NDArray[np.float64]) -> Tensor:
+            return torch.from_numpy(values[directions, structures]).to(device)
+
         graph = collate([self.graphs[int(k)] for k in structures]).to(device)
-        return graph, joined(self.labels.directions), joined(self.labels.products)
+        atoms = joined(self.labels.directions), joined(self.labels.products)
+        return graph, Sample(*atoms, of_cells(self.labels.strains), of_cells(self.labels.virials))
 
     def differences(self, potential: Potential, samples: NDArray[np.int64], device: str) -> Tensor:
-        """Predicted minus labelled products, (atoms, 3) in eV/Å^2, to be differentiated."""
-        graph, directions, products = self.load(samples, device)
-        return hessian_vector_product(potential, graph, directions, training=True) - products
+        """Predicted minus labelled products, to be differentiated.
+
+        Returns:
+            (atoms + 3 structures, 3): minus the changes of forces in eV/Å^2, then those of stresses in eV per atom,
+            `stress_factor` times; NaN where there is no label.
+        """
+        graph, sample = self.load(samples, device)
+        products, changes = second_derivative(potential, graph, sample.directions, sample.strains, training=True)
+        size = torch.bincount(graph.batch, minlength=graph.n_structures)[:, None, None]
+        virials = (changes - graph.volume[:, None, None] * sample.virials) / size
+        return torch.cat([products - sample.products, self.settings.stress_factor * virials.reshape(-1, 3)])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labels of a batch: directions and products (atoms, 3), strains and virials (structures, 3, 3)."""
+
+    directions: Tensor
+    products: Tensor
+    strains: Tensor
+    virials: Tensor
 
 
 def _padded_edges(graph: Graph) -> int:
@@ -101,28 +124,47 @@ class HessianErrors:
         mae: mean absolute error of the components of products (eV/Å^2).
         softening: slope of predicted over labelled curvatures ``v H v``, through the origin; below 1 is too soft.
         label_size: mean absolute label (eV/Å^2).
+        elastic_mae: mean absolute error of the stresses that strains bring about, for a strain of norm one (eV/Å^3).
+        elastic_softening: slope of predicted over labelled energies of strains; both NaN without strains.
     """
 
     mae: float
     softening: float
     label_size: float
+    elastic_mae: float
+    elastic_softening: float
 
 
 def hessian_errors(potential: Potential, labels: HessianLabels, *, device: str = "cpu") -> HessianErrors:
     """Errors of a potential on Hessian labels, structure by structure and direction by direction."""
-    errors, predicted, wanted, sizes = [], [], [], []
+    errors, sizes, curvatures, elastic, energies = [], [], [], [], []
     for k in range(len(labels.n_atoms)):
         graph = graph_from_atoms(labels.atoms(k), potential.cutoff).to(device)
-        for direction, product in zip(labels.directions, labels.products, strict=True):
-            v, label = direction[labels.rows(k)], product[labels.rows(k)]
-            found = hessian_vector_product(potential, graph, torch.from_numpy(v).to(device)).detach().cpu().numpy()
-            errors.append(np.abs(found - label).ravel())
+        for d, direction in enumerate(labels.directions):
+            v, label, strain = direction[labels.rows(k)], labels.products[d, labels.rows(k)], labels.strains[d, k]
+            given = torch.from_numpy(v).to(device), torch.from_numpy(strain[None]).to(device)
+            products, changes = (x.detach().cpu().numpy() for x in second_derivative(potential, graph, *given))
+            errors.append(np.abs(products - label).ravel())
             sizes.append(np.abs(label).ravel())
-            predicted.append(float((v * found).sum()))
-            wanted.append(float((v * label).sum()))
-    p, w = np.array(predicted), np.array(wanted)
+            norm = np.linalg.norm(strain)
+            if norm == 0:
+                curvatures.append(((v * products).sum(), (v * label).sum()))
+            else:
+                found = changes[0] / float(graph.volume[0])
+                elastic.append(np.abs(found - labels.virials[d, k]).ravel() / norm)
+                energies.append(((strain * found).sum(), (strain * labels.virials[d, k]).sum()))
     return HessianErrors(
         mae=float(np.concatenate(errors).mean()),
-        softening=float((p * w).sum() / (w * w).sum()),
+        softening=_slope(curvatures),
         label_size=float(np.concatenate(sizes).mean()),
+        elastic_mae=float(np.concatenate(elastic).mean()) if elastic else math.nan,
+        elastic_softening=_slope(energies),
     )
+
+
+def _slope(pairs: Sequence[tuple[float, float]]) -> float:
+    """Slope of the first over the second values, through the origin; NaN if there are none."""
+    if not pairs:
+        return math.nan
+    predicted, wanted = np.array(pairs).T
+    return float((predicted * wanted).sum() / (wanted * wanted).sum())

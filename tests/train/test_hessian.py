@@ -13,6 +13,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.io import write
+from scipy.optimize import brentq
 from typer.testing import CliRunner
 
 from forcefield.cli import app
@@ -27,6 +28,7 @@ from forcefield.train.hessian_labels import (
     label_hessians,
     random_directions,
     read_hessian_labels,
+    strained_products,
     write_hessian_labels,
 )
 from forcefield.train.loop import Run, train
@@ -78,11 +80,51 @@ def test_labels_come_back_from_their_file(labels, structures, tmp_path):
     found = read_hessian_labels(write_hessian_labels(tmp_path / "h.npz", labels))
     for name, value in vars(labels).items():
         assert np.array_equal(getattr(found, name), value), name
+    assert not labels.strains.any() and not np.isnan(labels.virials).any()
     assert labels.directions.shape == labels.products.shape == (3, 14, 3)
     for k, atoms in enumerate(structures):
         assert found.atoms(k) == atoms
     alone = hessian_products(structures[1], EMT(), labels.directions[:, 4:8], displacement=0.005)
     np.testing.assert_allclose(labels.products[:, 4:8], alone, atol=1e-10)
+
+
+def test_strains_of_lennard_jones_give_its_elastic_constants():
+    """A pair potential without pressure has C12 = C44 in a cubic crystal (Cauchy); the stress is C times the strain."""
+    calculator = LennardJones(sigma=2.5, epsilon=0.1, rc=9.0, smooth=True)
+
+    def pressed(a: float) -> float:
+        atoms = bulk("Ar", a=a, cubic=True)
+        atoms.calc = calculator
+        return atoms.get_stress()[0]
+
+    crystal = bulk("Ar", a=brentq(pressed, 3.6, 4.0), cubic=True)
+    shear = np.zeros((2, 3, 3))
+    shear[0, 0, 0] = shear[1, 1, 2] = shear[1, 2, 1] = 0.1
+    _, virials = strained_products(crystal, calculator, np.zeros((2, 4, 3)), shear, displacement=1e-3, stress=True)
+    stretched, sheared = virials / 0.1
+    assert stretched[0, 0] > 1.2 * stretched[1, 1] > 0
+    assert stretched[1, 1] == pytest.approx(sheared[1, 2] / 2, rel=0.01)
+    np.testing.assert_allclose(stretched - np.diag(np.diag(stretched)), 0, atol=1e-6)
+
+
+def test_strains_need_a_calculator_with_stress(structures):
+    class Forces(EMT):
+        implemented_properties = ("energy", "forces")
+
+    labels = label_hessians(structures, Forces(), directions=1, strains=2)
+    assert labels.products.shape == (3, 14, 3) and not labels.strains.any() and np.isnan(labels.virials).all()
+    assert (labels.directions**2).mean() == pytest.approx(1)  # displacements in their place
+    with pytest.raises(ValueError, match="their sum and the step must be positive"):
+        label_hessians(structures, EMT(), directions=0)
+
+
+def test_files_of_format_1_are_read(labels, tmp_path):
+    old = {name: value for name, value in vars(labels).items() if name not in ("strains", "virials")}
+    np.savez(tmp_path / "old.npz", format=1, **old)
+    found = read_hessian_labels(tmp_path / "old.npz")
+    assert np.array_equal(found.products, labels.products)
+    assert not found.strains.any() and found.strains.shape == found.virials.shape == (3, 4, 3, 3)
+    assert np.isnan(found.virials).all()
 
 
 def test_bad_files_are_refused(labels, tmp_path):
@@ -111,11 +153,15 @@ def test_model_as_its_own_teacher_has_no_error(tiny_model, structures):
 
     calculator = GNNCalculator(tiny_model, device="cpu", dtype="float64")
     mixed = [*structures, molecule("H2O")]
-    labels = label_hessians(mixed, calculator, directions=2, displacement=1e-4)
+    labels = label_hessians(mixed, calculator, directions=2, strains=2, displacement=1e-4)
     potential = load_model(tiny_model, dtype=torch.float64).potential
     found = hessian_errors(potential, labels)
     assert found.mae < 1e-4 * found.label_size
     assert found.softening == pytest.approx(1.0, abs=1e-4)
+    sizes = np.linalg.norm(labels.strains, axis=(2, 3))
+    assert (sizes[:2] == 0).all() and sizes[2:, :-1] == pytest.approx(0.3) and (sizes[:, -1] == 0).all()  # no cell
+    assert np.isnan(labels.virials[:, -1]).all() and found.elastic_softening == pytest.approx(1.0, abs=1e-4)
+    assert found.elastic_mae < 1e-4 * np.nanmean(np.abs(labels.virials[2:])) / 0.3
     soft = dataclasses.replace(labels, products=labels.products * 1.25)
     assert hessian_errors(potential, soft).softening == pytest.approx(0.8, abs=1e-4)
 
@@ -147,7 +193,10 @@ def test_batched_differences_are_those_of_single_structures(labels, tmp_path, ti
     hessian = task(labels, tmp_path)
     together = hessian.differences(potential, np.array([0, 4, 8, 11]), "cpu")
     singly = [hessian.differences(potential, np.array([k]), "cpu") for k in (0, 4, 8, 11)]
-    torch.testing.assert_close(together, torch.cat(singly))
+    n_stress = 3 * 4  # rows of the changes of stresses come last
+    forces = torch.cat([one[:-3] for one in singly])
+    torch.testing.assert_close(together[:-n_stress], forces)
+    torch.testing.assert_close(together[-n_stress:], torch.cat([one[-3:] for one in singly]), equal_nan=True)
 
 
 @pytest.mark.slow
@@ -200,10 +249,11 @@ def task_without_hessian(tmp_path) -> tuple[TrainConfig, HessianLabels, HessianL
 
 
 def test_loss_of_products_has_the_gradient_of_finite_differences(labels, config, tmp_path):
+    labels = label_hessians([labels.atoms(k) for k in range(2)], EMT(), directions=1, strains=2)
     file = write_hessian_labels(tmp_path / "h.npz", labels)
     run = Run(TrainConfig(**{**config.model_dump(), "hessian": {"file": file, "loss": "mse"}}))
     assert run.hessian is not None
-    samples = np.arange(3)
+    samples = np.array([0, 1, 5])
 
     def loss() -> torch.Tensor:
         return (run.hessian.differences(run.potential, samples, "cpu") ** 2).mean()
@@ -224,13 +274,14 @@ def test_command_labels_files(structures, tmp_path):
     write(tmp_path / "some.extxyz", structures)
     output = tmp_path / "h.npz"
     arguments = ["data", "hessian", str(tmp_path / "some.extxyz"), "--calculator", "ase.calculators.emt:EMT"]
-    options = ["--output", str(output), "--directions", "2", "--seed", "4"]
+    options = ["--output", str(output), "--directions", "2", "--seed", "4", "--strains", "1"]
     result = CliRunner().invoke(app, [*arguments, *options])
     assert result.exit_code == 0, result.output
-    assert "4 structures, 14 atoms, 2 directions each" in result.stdout
+    assert "4 structures, 14 atoms, 3 directions each" in result.stdout
     found = read_hessian_labels(output)
-    expected = label_hessians(structures, EMT(), directions=2, seed=4)
+    expected = label_hessians(structures, EMT(), directions=2, strains=1, seed=4)
     np.testing.assert_allclose(found.products, expected.products, atol=1e-4)
+    np.testing.assert_allclose(found.virials, expected.virials, atol=1e-4)
     assert "exists" in CliRunner().invoke(app, [*arguments, *options]).stderr
     assert "neither" in CliRunner().invoke(app, [*arguments[:3], "--output", str(tmp_path / "b.npz")]).stderr
     two = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "two.npz"), "--structures", "2"])
