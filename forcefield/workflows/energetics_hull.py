@@ -33,7 +33,7 @@ class HullPoint:
         energy_per_atom: in eV.
         formation_energy: per atom, against the lowest entry of each element (eV).
         above_hull: energy above the hull, per atom (eV); 0 on it.
-        decomposition: into which phases it would decompose, and the fraction of atoms in each.
+        decomposition: into which phases it would decompose, and the fraction of atoms in each; itself if on the hull.
     """
 
     name: str
@@ -80,13 +80,15 @@ def hull(entries: Sequence[HullEntry]) -> tuple[HullPoint, ...]:
 
 
 def _point(diagram: Any, entry: Any) -> HullPoint:
-    decomposition = diagram.get_decomposition(entry.composition)
+    above_hull = max(float(diagram.get_e_above_hull(entry)), 0.0)
+    # of phases that share a corner of the hull only one belongs to it
+    decomposition = {entry: 1.0} if above_hull <= ON_HULL else diagram.get_decomposition(entry.composition)
     return HullPoint(
         name=entry.name,
         formula=entry.composition.reduced_formula,
         energy_per_atom=float(entry.energy_per_atom),
         formation_energy=float(diagram.get_form_energy_per_atom(entry)),
-        above_hull=max(float(diagram.get_e_above_hull(entry)), 0.0),
+        above_hull=above_hull,
         decomposition={phase.name: float(amount) for phase, amount in decomposition.items()},
     )
 

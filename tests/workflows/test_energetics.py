@@ -108,6 +108,8 @@ def test_hull_of_entries_made_by_hand():
     assert ab.stable and ab3.stable and not a3b.stable
     assert a3b.above_hull == pytest.approx(0.05) and a3b.formation_energy == pytest.approx(-0.2)
     assert a3b.decomposition == pytest.approx({"A": 0.5, "AB": 0.5})
+    tied = hull([*entries, HullEntry("A again", {"Cu": 4}, 0.0)])
+    assert tied[0].decomposition == {"A": 1.0} and tied[-1].decomposition == {"A again": 1.0}
     with pytest.raises(ValueError, match="Au has none"):
         hull(entries[2:3] + entries[:1])
 
