@@ -36,6 +36,7 @@ from forcefield.data.store import FrameStore, write_store
 from forcefield.train.config import TrainConfig
 from forcefield.train.export import About, export
 from forcefield.train.finish import train_to_model
+from forcefield.train.hessian_labels import label_hessians, write_hessian_labels
 from forcefield.workflows.symmetry import find_space_group
 
 CUTOFF = 5.0
@@ -46,6 +47,8 @@ NOBLE_GASES = (2, 10, 18, 36, 54)
 RARE_EARTHS = (*range(58, 72), *range(89, 95))
 """Their free atoms and a teacher's f electrons are not on one scale."""
 NO_METALS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 32, 33, 34, 35, 51, 52, 53, *NOBLE_GASES)
+REPEATS = {2: (2, 1, 1), 4: (2, 2, 1), 8: (2, 2, 2)}
+"""Up to eight atoms of crystals of four, two or three, and one."""
 ABOUT = About(
     name="mp-0",
     default=True,
@@ -116,6 +119,9 @@ def main() -> None:
             adsorbed(crystals, teacher),
         )
         write_store(stores["train"], chain(read_compact(options.archives[0]), more), CUTOFF)
+    if not hessian_file(options).exists():
+        module, name = options.teacher.split(":")
+        curvatures(FrameStore(stores["crystals"]), getattr(importlib.import_module(module), name)(), options)
     run = train_to_model(configuration(options, stores))
     export(run, options.export, ABOUT, errors=run.result)
 
@@ -136,6 +142,7 @@ def configuration(options: argparse.Namespace, stores: dict[str, Path]) -> Train
         decay=0.4,
         weights=({"until": 0.6}, {"energy": 12.0, "until": 0.92}, {"energy": 12.0, "stress": 150.0}),
         slots=4500,
+        hessian={"file": hessian_file(options), "weight": 1.0, "every": 2, "slots": 2000, "stress_factor": 12.0},
         gradient_clip=60,
         compile=True,
         checkpoint_minutes=6,
@@ -247,6 +254,27 @@ def adsorbed(crystals: FrameStore, teacher: BaseCalculator) -> Iterator[Frame]:
                 yield frame
             step = 0.06 * frame.forces  # Å for eV/Å, at most 0.15 Å
             atoms.positions += step * np.minimum(1, 0.15 / np.maximum(np.linalg.norm(step, axis=1), 1e-9))[:, None]
+
+
+def hessian_file(options: argparse.Namespace) -> Path:
+    """Where the labels of second derivatives are."""
+    return options.work / "hessian.npz"
+
+
+def curvatures(crystals: FrameStore, teacher: BaseCalculator, options: argparse.Namespace) -> None:
+    """Second derivatives of relaxed crystals of up to ten atoms, the smallest repeated: a displacement, two strains."""
+    small = np.flatnonzero(
+        (crystals.arrays["kind"] == crystals.kinds.index("equilibrium")) & (crystals.arrays["n_atoms"] <= 10)
+    )
+    generator = np.random.default_rng(2)
+    structures = []
+    for k in generator.permutation(small):
+        atoms = atoms_from_frame(crystals.frame(int(k)))
+        if len(atoms) <= 4:
+            atoms = atoms.repeat(tuple(generator.permutation(REPEATS[8 // len(atoms)])))
+        structures.append(atoms)
+    labels = label_hessians(structures, teacher, directions=1, strains=2, displacement=0.01, seed=2)
+    write_hessian_labels(hessian_file(options), labels)
 
 
 def strong_enough(structures: Iterable[ase.Atoms], teacher: BaseCalculator) -> Iterator[Frame]:

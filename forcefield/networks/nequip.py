@@ -2,13 +2,13 @@
 
 Batzner et al., Nature Communications 13, 2453 (2022), doi:10.1038/s41467-022-29939-5. A layer (figure 1) is
 
-    R(r) = MLP( sqrt(2) sin(k pi r/r_c) / (r/r_c) * f(r) )      radial functions, Eqs. (5) and (6)
-    m_i  = 1/sqrt(n) sum_j R(r_ij) ((W h_j) (x) Y(r_ij))        convolution, Eq. (8), with the filters R Y of Eq. (4):
+    R(r) = MLP( sqrt(2) sin(k pi r/r_c) / (r/r_c) * f(r) )      radial functions, eqs. 5 and 6
+    m_i  = 1/sqrt(n) sum_j R(r_ij) ((W h_j) (x) Y(r_ij))        convolution, eq. 8, with the filters R Y of eq. 4:
                                                                one radial weight per path and channel
     h_i' = gate( W m_i + W_z h_i )                             linear, self-connection, nonlinearity
 
 and the atomic energy is linear in the scalars of the last layer (the paper's two linear maps in one); the energy is
-their sum and the forces are its derivatives, Eqs. (1) and (2). Parities multiply along a path, Eq. (7). We depart from
+their sum and the forces are its derivatives, eqs. 1 and 2. Parities multiply along a path, eq. 7. We depart from
 the paper in the constant before the radial functions, in that features have natural parity only (degree l has parity
 (-1)^l, so no pseudoscalars; forces are vectors and keep the full symmetry under reflections), and in that the radial
 basis is fixed unless ``trained_waves`` is set. With ``norm="rms"``, ``self_connection="shared"`` and channels

@@ -2,7 +2,7 @@
 
 Schütt, Sauceda, Kindermans, Tkatchenko, Müller, J. Chem. Phys. 148, 241722 (2018), doi:10.1063/1.5019779
 (arXiv:1712.06113), section II; first in Schütt, Kindermans, Sauceda, Chmiela, Tkatchenko, Müller, Advances in Neural
-Information Processing Systems 30, 991 (2017), arXiv:1706.08566, whose Eq. (1) is the convolution and whose figure 2 is
+Information Processing Systems 30, 991 (2017), arXiv:1706.08566, whose eq. 1 is the convolution and whose figure 2 is
 the block. An interaction is
 
     W(r)  = dense(ssp(dense(exp(-gamma (r - mu_k)^2))))         filter-generating network
