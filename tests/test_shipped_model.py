@@ -17,10 +17,12 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from ase.data import atomic_numbers
 from safetensors.torch import load_file
 
 import forcefield
 from forcefield import GNNCalculator
+from forcefield.data.noble_gases import pair_potential
 from forcefield.models import list_models, load_model, model_folder
 
 TABLE = Path(__file__).with_name("shipped_models.json")
@@ -126,6 +128,21 @@ def test_a_pair_that_parts_meets_no_second_minimum(symbol):
     assert energies[-1] == 2 * calculator.atomic_reference_energies[symbol]
     fall = np.maximum.accumulate(energies) - energies
     assert fall.max() < 0.1  # eV
+
+
+@pytest.mark.parametrize(("symbol", "length"), [("Ne", 3.09), ("Ar", 3.76), ("Kr", 4.01), ("Xe", 4.37)])
+def test_noble_gas_atoms_repel(symbol, length):
+    """Measured wells are 4 to 24 meV deep; the wall is that of Tang and Toennies' curves."""
+    calculator = GNNCalculator(device="cpu", confidence=False)
+    free = calculator.atomic_reference_energies[symbol]
+    number = atomic_numbers[symbol]
+
+    def energy(distance: float) -> float:
+        return calculator.get_potential_energy(Atoms([symbol] * 2, [[0, 0, 0], [0, 0, distance]])) - 2 * free
+
+    assert min(energy(ratio * length) for ratio in np.arange(0.4, 1.3, 0.02)) > -0.05
+    near = 0.67 * length
+    assert energy(near) == pytest.approx(pair_potential(number, number).energy(near), rel=0.3, abs=0.1)
 
 
 def test_exactly_one_model_is_the_default():
