@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+MOST_POINTS = 20
+"""Of a learning curve in the table."""
 N_TRAIN = 28046
 KEY = "formation_energy_per_atom"
 PAPERS = {
@@ -118,7 +120,8 @@ def table(output: Path, networks: Sequence[str]) -> str:
             continue
         numbers = f"{mae:.3f} | {part} | {N_TRAIN:,} | {epochs} | {minutes}"
         lines.append(f"| {name} | {numbers} | {paper} | {n_paper} |")
-        points = "; ".join(f"{one['minutes']:.0f} min {one['mae']:.3f}" for one in curve)
+        step = -(-len(curve) // MOST_POINTS)
+        points = "; ".join(f"{one['minutes']:.0f} min {one['mae']:.3f}" for one in curve[::-1][::step][::-1])
         curves.append(f"{name}, validation MAE (eV/atom) after minutes of training: {points}.")
     return "\n".join([*lines, "", *curves])
 
