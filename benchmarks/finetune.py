@@ -3,15 +3,17 @@
     python benchmarks/finetune.py DATA.extxyz --elements Si Li --output runs/finetune --json docs/finetune.json
 
 DATA is the mlearn set (Zuo et al., J. Phys. Chem. A 124, 731 (2020), https://doi.org/10.1021/acs.jpca.9b08723; VASP,
-PBE) as extended XYZ with ``element`` and ``split`` (train or test) of each frame. For each element the model is
-fine-tuned on the train frames, of which the last ones of each kind are set aside to decide when to stop; the test
-frames are looked at once, before and after.
+PBE) as extended XYZ with ``element``, ``split`` (train or test), ``group`` and ``description`` of each frame. For each
+element the model is fine-tuned on the train frames, of which the last ones of each kind are set aside to decide when to
+stop; the test frames are looked at once, before and after. In most frames of the extended XYZ at hand the stress
+components yz and xz have changed places (`forcefield evaluate` says so); they are put right first (`prepared`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from forcefield.train.finetune_options import FinetuneOptions
 from forcefield.train.finetune_prepare import BEST, START, WORSE
 from forcefield.workflows.elastic import elastic_constants
 
+MELTING_POINT = {"Li": 454, "Si": 1687, "Ni": 1728, "Cu": 1358, "Ge": 1211, "Mo": 2896}
+"""K."""
 LABELS = "VASP with PBE, 520 eV; mlearn data set (Zuo et al., https://doi.org/10.1021/acs.jpca.9b08723)"
 
 
@@ -78,7 +82,7 @@ def one_element(choices: argparse.Namespace, element: str, options: FinetuneOpti
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for split in ("train", "test"):
-        frames = [atoms for atoms in iread(choices.data, ":") if is_wanted(atoms, element, split)]
+        frames = [prepared(atoms) for atoms in iread(choices.data, ":") if is_wanted(atoms, element, split)]
         if not frames:
             raise SystemExit(f"{choices.data} has no {split} frame of {element}")
         files[split] = folder / f"{split}.extxyz"
@@ -96,9 +100,26 @@ def one_element(choices: argparse.Namespace, element: str, options: FinetuneOpti
 
 
 def is_wanted(atoms: Atoms, element: str, split: str) -> bool:
-    """Whether a frame belongs to an element and a split; its kind is noted for the division into series."""
-    atoms.info["kind"] = str(atoms.info.get("group", ""))
+    """Whether a frame belongs to an element and a split."""
     return atoms.info.get("element") == element and atoms.info.get("split") == split
+
+
+def prepared(atoms: Atoms) -> Atoms:
+    """A frame with its kind, for the division into series and the errors of each, and its stress in ASE's order."""
+    element, group = atoms.info["element"], str(atoms.info["group"])
+    atoms.info["kind"] = kind_of(element, group, str(atoms.info["description"]))
+    if not (element == "Li" or (group == "Elastic" and element in {"Si", "Ge"})):
+        results = atoms.calc.results
+        results["stress"] = results["stress"][[0, 1, 2, 4, 3, 5]]
+    return atoms
+
+
+def kind_of(element: str, group: str, description: str) -> str:
+    """Group and, where it is dynamics of the perfect crystal, temperature in units of the melting point."""
+    found = re.search(r"at (\d+) K", description)
+    if group != "AIMD-NVT" or found is None:
+        return group
+    return f"{group} {int(found[1]) / MELTING_POINT[element]:.1f} T_m"
 
 
 def models(base: str, folder: Path) -> dict[str, str]:
@@ -108,9 +129,10 @@ def models(base: str, folder: Path) -> dict[str, str]:
 
 
 def test_errors(model: str, path: Path) -> dict[str, Any]:
-    """Errors of a model on a file: energies per atom (eV), forces (eV/Å), stress (GPa)."""
-    comparison = compare(predict_data(load_model(model).potential, path))
-    return {name: value for name, value in errors(comparison)["all"].items() if isinstance(value, dict)}
+    """Errors of a model on a file: energies per atom (eV), forces (eV/Å), stress (GPa); forces by kind, too."""
+    found = errors(compare(predict_data(load_model(model).potential, path)))
+    by_kind = {kind: {"frames": entry["frames"], **entry["forces"]} for kind, entry in found["by_kind"].items()}
+    return {**{name: value for name, value in found["all"].items() if isinstance(value, dict)}, "by_kind": by_kind}
 
 
 def elasticity(path: Path, element: str, states: dict[str, str]) -> dict[str, list[float]] | None:
@@ -137,6 +159,19 @@ def summary(result: FinetuneResult) -> dict[str, Any]:
     }
 
 
+def force_table(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Lines of the table of force errors by kind of frame."""
+    lines = [
+        "",
+        "| forces by kind of frame, MAE (meV/Å) | frames | base model | fine-tuned | factor |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for kind, start in before.items():
+        one, other = 1000 * start["mae"], 1000 * after[kind]["mae"]
+        lines.append(f"| {kind} | {start['frames']} | {one:.3g} | {other:.3g} | {one / other:.1f} |")
+    return lines
+
+
 def markdown(element: str, result: dict[str, Any]) -> str:
     """The tables of one element."""
     lines = [
@@ -152,6 +187,7 @@ def markdown(element: str, result: dict[str, Any]) -> str:
     before, after = result["test"]["element energies refitted"], result["test"]["fine-tuned"]
     cells = [f"{before[p]['mae'] / after[p]['mae']:.1f} / {before[p]['rmse'] / after[p]['rmse']:.1f}" for p in factors]
     lines.append(f"| smaller by a factor of | {' | '.join(cells)} |")
+    lines += force_table(before["by_kind"], after["by_kind"])
     if result["forgetting_percent"] is not None:
         lines += [
             "",

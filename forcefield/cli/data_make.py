@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,10 +14,9 @@ from forcefield.cli.options import CalculatorName, Debug, Device, Model, Precisi
 from forcefield.cli.report import INTERRUPTED, make_console, one_line_errors, print_summary, print_table
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
     from forcefield.data.label import Tally
     from forcefield.data.readers.entry import Entry
+    from forcefield.data.sample_file import SampleFile
     from forcefield.data.sampling import SamplePlan
 
 SourceFiles = Annotated[
@@ -42,7 +40,14 @@ def sample(
     vacancy: Annotated[int, typer.Option(help="Cells with one or two atoms missing.")] = 0,
     slab: Annotated[int, typer.Option(help="Slabs along random low Miller indices.")] = 0,
     substituted: Annotated[int, typer.Option(help="Frames with other elements, similar ones or any.")] = 0,
-    max_atoms: Annotated[int, typer.Option(help="Most atoms of supercells, vacancies and slabs.")] = 64,
+    hot: Annotated[
+        int,
+        typer.Option(help="Snapshots of molecular dynamics at 500, 1000, 2000 and 4000 K in turn, four of each run."),
+    ] = 0,
+    relaxation: Annotated[
+        int, typer.Option(help="Steps of relaxations of distorted structures, up to four of each.")
+    ] = 0,
+    max_atoms: Annotated[int, typer.Option(help="Most atoms of supercells, vacancies, slabs and hot frames.")] = 64,
     shortest: Annotated[
         float, typer.Option(help="Shortest distance accepted, in units of the sum of covalent radii.")
     ] = 0.6,
@@ -52,19 +57,22 @@ def sample(
             metavar="SYMBOLS", help="Elements that substitution may bring in: Li,Na,K.  [default: 84 elements]"
         ),
     ] = None,
+    calculator: CalculatorName = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Precision = None,
     debug: Debug = False,
 ) -> None:
     """Make structures to label from others: rattled, strained, slabs, other elements and more, all seeded.
 
     A frame depends on its structure, kind, number and the seed, not on the order of the files. Each carries its kind,
-    material and parent. What cannot be made of a structure (a slab of a molecule) is left out and reported; the status
-    is 1 where nothing could be made, or a structure could not be read.
+    material and parent. A model or calculator moves the atoms of hot and relaxation frames; it labels nothing. What
+    cannot be made of a structure (a slab of a molecule) is left out and reported; the status is 1 where nothing could
+    be made, or a structure could not be read. Killed at any moment, the same command goes on.
     """
     with one_line_errors(debug=debug):
         from forcefield.data.sampling import ELEMENTS, KINDS, SamplePlan
 
-        if output.exists():
-            raise ValueError(f"{output} exists; give another file, or remove it.")
         plan = SamplePlan(
             rattled=rattled,
             strained=strained,
@@ -73,17 +81,41 @@ def sample(
             vacancy=vacancy,
             slab=slab,
             substituted=substituted,
+            hot=hot,
+            relaxation=relaxation,
             max_atoms=max_atoms,
             shortest=shortest,
             elements=ELEMENTS if elements is None else _atomic_numbers(elements),
         )
-        counts, parents, refused, faults = _write_samples(files, output, plan, seed)
-    print_table(["kind", "frames"], [[kind, str(counts[kind])] for kind in KINDS if counts[kind]], numeric=["frames"])
-    for (kind, reason), number in sorted(refused.items()):
+        engine, name = _mover(plan, calculator, model, device, dtype)
+        try:
+            file = _write_samples(files, output, plan, seed, engine, name)
+        except KeyboardInterrupt:
+            typer.echo(f"stopped; the same command goes on with {output}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+    rows = [[kind, str(file.counts[kind])] for kind in KINDS if file.counts[kind]]
+    print_table(["kind", "frames"], rows, numeric=["frames"])
+    for (kind, reason), number in sorted(file.refused.items()):
         typer.echo(f"no {kind} of {number} structure{'s' if number > 1 else ''}: {reason}")
-    print_summary(f"{counts.total()} frames of {parents} structures in {output}", faults[:SHOWN])
-    if faults or not counts:
+    earlier = f", {file.taken_up} of which were done before" if file.taken_up else ""
+    print_summary(
+        f"{file.counts.total()} frames of {file.structures} structures{earlier} in {output}", file.faults[:SHOWN]
+    )
+    if file.faults or not file.counts:
         raise typer.Exit(1)
+
+
+def _mover(
+    plan: SamplePlan, calculator: str | None, model: str | None, device: str | None, dtype: str | None
+) -> tuple[Any, str]:
+    """What moves the atoms of a plan that needs it, and its name."""
+    if not (plan.hot or plan.relaxation):
+        return None, ""
+    if calculator is None:
+        return model_calculator(model, device, dtype), _model_name(model, dtype)
+    from forcefield.cli.io import load_calculator
+
+    return load_calculator(calculator, None, None, None), calculator
 
 
 def _atomic_numbers(symbols: str) -> tuple[int, ...]:
@@ -97,39 +129,34 @@ def _atomic_numbers(symbols: str) -> tuple[int, ...]:
 
 
 def _write_samples(
-    files: Sequence[Path], output: Path, plan: SamplePlan, seed: int
-) -> tuple[Counter[str], int, Counter[tuple[str, str]], list[str]]:
-    """Frames by kind, structures, (kind, reason) of what was refused, and faults; the file appears when complete."""
-    from ase.io import write
+    files: Sequence[Path], output: Path, plan: SamplePlan, seed: int, calculator: Any, calculator_name: str
+) -> SampleFile:
+    """Sample every structure; the file appears when all are done."""
+    from dataclasses import asdict
 
     from forcefield.data.frames import atoms_from_frame
+    from forcefield.data.sample_file import SampleFile
     from forcefield.data.sampling import sample as sample_structure
 
-    counts: Counter[str] = Counter()
-    refused: Counter[tuple[str, str]] = Counter()
-    faults: list[str] = []
-    parents = 0
-    partial_output = output.with_name(output.name + ".partial")
-    with partial_output.open("w", encoding="utf-8") as file, work_bar("structures", None) as advance:
-        for place, frame, fault in structures(files):
-            if frame is None:
-                faults.append(f"{place}: {fault}")
-                continue
-            parents += 1
-            atoms = atoms_from_frame(frame)
-            atoms.info["source"] = place
-            made: list[Atoms] = list(
-                sample_structure(atoms, plan, seed=seed, on_refused=lambda *what: refused.update([what]))
-            )
-            counts.update(one.info["kind"] for one in made)
-            if made:
-                write(file, made, format="extxyz")
-            advance(1, f"{counts.total()} frames")
-    if counts:
-        partial_output.replace(output)
-    else:
-        partial_output.unlink()
-    return counts, parents, refused, faults
+    settings = {**asdict(plan), "seed": seed, "calculator": calculator_name}
+    with SampleFile(output, settings) as file, work_bar("structures", None) as advance:
+        for number, (place, frame, fault) in enumerate(structures(files)):
+            if not file.has(number, place):
+                if frame is None:
+                    file.fail(place, fault)
+                    continue
+                atoms = atoms_from_frame(frame)
+                atoms.info["source"] = place
+                refused: list[tuple[str, str]] = []
+                tell = partial(_keep, refused)
+                made = list(sample_structure(atoms, plan, seed=seed, calculator=calculator, on_refused=tell))
+                file.add(place, made, refused)
+            advance(1, f"{file.counts.total()} frames")
+    return file
+
+
+def _keep(refused: list[tuple[str, str]], kind: str, reason: str) -> None:
+    refused.append((kind, reason))
 
 
 def structures(files: Sequence[Path]) -> Iterator[Entry]:

@@ -179,10 +179,11 @@ def _compare(
 
 
 def _errors(comparison: Comparison, shift: bool, plots: Path | None) -> dict[str, Any]:
-    """Errors, shifts and the paths of the plots."""
+    """Errors, shifts, doubts about the labels, and the paths of the plots."""
     from forcefield.train.breakdown import errors, shift_elements
+    from forcefield.train.label_doubts import label_doubts
 
-    found: dict[str, Any] = {"shifts": None}
+    found: dict[str, Any] = {"shifts": None, "doubts": label_doubts(comparison)}
     if shift:
         comparison, found["shifts"] = shift_elements(comparison)
     found |= errors(comparison)
@@ -218,6 +219,8 @@ def _print_report(report: dict[str, Any]) -> None:
     if report["shifts"] is not None:
         shifts = ", ".join(f"{symbol} {shift:+.3f}" for symbol, shift in report["shifts"].items())
         typer.echo(f"element energies were refitted to these labels before comparing (eV): {shifts}")
+    for doubt in report["doubts"]:
+        typer.echo(f"doubtful labels: {doubt}")
     print_summary(
         f"{report['all']['frames']} frames, {report['all']['atoms']} atoms in {report['seconds']:.1f} s "
         f"({report['atoms_per_second']:.0f} atoms/s), {len(report['failed'])} failed",

@@ -74,6 +74,15 @@ Energy = Annotated[
     str,
     typer.Option(help="Energy of MPtrj JSON: uncorrected_total_energy, corrected_total_energy or energy."),
 ]
+StressOrder = Annotated[
+    str,
+    typer.Option(
+        metavar="ORDER",
+        help="Order of the stress components, of six numbers or of a tensor made of them: ase (xx yy zz yz xz xy), "
+        "vasp (xx yy zz xy yz xz), lammps (xx yy zz xy xz yz), or the components. `forcefield evaluate` notices a "
+        "wrong one.",
+    ),
+]
 
 Relaxation = Annotated[str, typer.Option(help="Relaxation before: cell, positions or none.")]
 MaxForce = Annotated[float, typer.Option(help="Largest force a relaxation accepts (eV/Å).")]
@@ -168,13 +177,18 @@ class ReadingOptions:
     keys: Keys = None
     units: Units = None
     energy: Energy = "uncorrected_total_energy"
+    stress_order: StressOrder = "ase"
 
     def read_options(self, count_bytes: Callable[[int], None] | None = None) -> ReadOptions:
         """As the readers take them; they tell ``count_bytes`` how far they are."""
-        from forcefield.data.labels import ReadOptions
+        from forcefield.data.labels import ReadOptions, parse_order
 
         return ReadOptions(
-            _pairs("--keys", self.keys), _pairs("--units", self.units), self.energy, count_bytes=count_bytes
+            _pairs("--keys", self.keys),
+            _pairs("--units", self.units),
+            self.energy,
+            parse_order(self.stress_order),
+            count_bytes=count_bytes,
         )
 
 

@@ -118,6 +118,7 @@ def build_stores(
     options = options if options is not None else ReadOptions()
     report = BuildReport()
     made = {"files": [str(file) for file in files], "split": asdict(split), "keys": dict(options.keys)}
+    made |= {"units": dict(options.units), "stress_order": " ".join(options.stress_order)}
     with folder_when_complete(output) as partial, ExitStack() as stack:
         folders = [partial / part for part in split.parts] or [partial]
         writers = [stack.enter_context(StoreWriter(folder, cutoff, made=made)) for folder in folders]

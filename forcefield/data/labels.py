@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -59,6 +59,14 @@ UNITS: dict[str, dict[str, float]] = {
         **{f"{e}/{d}^3": v / length**3 for e, v in ENERGY_UNITS.items() for d, length in LENGTHS.items()},
     },
 }
+VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
+"""Order of six stress components inside, which is ASE's."""
+STRESS_ORDERS = {
+    "ase": VOIGT,
+    "vasp": ("xx", "yy", "zz", "xy", "yz", "xz"),
+    "lammps": ("xx", "yy", "zz", "xy", "xz", "yz"),
+}
+"""Orders by the programs that write them."""
 INSIDE = {
     "energy": "eV",
     "free_energy": "eV",
@@ -83,6 +91,7 @@ class ReadOptions:
         keys: label -> key of the file, for labels that detection would miss or confuse.
         units: label -> unit of the file; a leading minus turns the sign around (``-kbar`` is VASP's stress).
         energy: which energy of the MPtrj layout to take.
+        stress_order: order of six stress or virial components in the files, see `parse_order`.
         found: (label, key, unit) -> number of frames, filled while reading.
         count_bytes: told how many bytes of a file were read, for a progress bar.
     """
@@ -90,6 +99,7 @@ class ReadOptions:
     keys: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     energy: str = "uncorrected_total_energy"
+    stress_order: tuple[str, ...] = VOIGT
     found: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     count_bytes: Callable[[int], None] | None = None
 
@@ -99,6 +109,7 @@ class ReadOptions:
                 raise ValueError(f"keys has the label {label!r}, but it must be one of {', '.join(SETTABLE)}")
         for label, unit in self.units.items():
             unit_factor(label, unit)
+        parse_order(" ".join(self.stress_order))
 
     def note(self, label: str, key: str, unit: str | None = None) -> None:
         """Count a frame whose label came from a key; the unit is the package's own if none is given."""
@@ -118,6 +129,26 @@ def unit_factor(label: str, unit: str) -> float:
     if name not in UNITS[label]:
         raise ValueError(f"{unit!r} is no unit for {label}; known are {', '.join(UNITS[label])}")
     return sign * UNITS[label][name]
+
+
+def parse_order(text: str) -> tuple[str, ...]:
+    """Order of six stress components, from a name of `STRESS_ORDERS` or from themselves.
+
+    >>> parse_order("vasp") == parse_order("XX YY ZZ XY YZ ZX")
+    True
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.lower() in STRESS_ORDERS:
+        return STRESS_ORDERS[text.lower()]
+    order = tuple("".join(sorted(word)) for word in re.split(r"[\s,]+", text.strip().lower()))
+    if sorted(order) != sorted(VOIGT):
+        raise ValueError(
+            f"the order of the stress is {text!r}, but must be {', '.join(STRESS_ORDERS)}, or the six components such "
+            f"as {' '.join(VOIGT)!r}"
+        )
+    return order
 
 
 @lru_cache(maxsize=4096)
@@ -184,9 +215,9 @@ def find_labels(
             raise ValueError(f"the energy has shape {labels['energy'].shape}; it must be one number")
         labels["energy"] = float(labels["energy"].reshape(-1)[0])
     if "stress" in labels:
-        labels["stress"] = to_voigt(labels["stress"])
+        labels["stress"] = to_voigt(labels["stress"], options.stress_order)
     if "virial" in labels:
-        labels["stress"] = stress_from_virial(labels.pop("virial"), cell)
+        labels["stress"] = stress_from_virial(labels.pop("virial"), cell, options.stress_order)
     return labels
 
 
@@ -198,25 +229,30 @@ def _number(label: str, key: str, value: Any, options: ReadOptions) -> NDArray[n
     return number * unit_factor(label, options.units[label]) if label in options.units else number
 
 
-def to_voigt(stress: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A stress as (6,) in the order xx yy zz yz xz xy, from (6,) in that order, (9,) or (3, 3).
+def to_voigt(stress: NDArray[np.float64], order: Sequence[str] = VOIGT) -> NDArray[np.float64]:
+    """A stress as (6,) in the order xx yy zz yz xz xy, from (6,), (9,) or (3, 3).
+
+    Args:
+        stress: the stress.
+        order: of its six components; a tensor is one made of six numbers that were taken to be in ASE's order.
 
     Raises:
         ValueError: another shape, or a tensor that is far from symmetric.
     """
     stress = np.asarray(stress, dtype=float)
-    if stress.shape == (6,):
-        return stress
-    if stress.shape not in ((9,), (3, 3)):
+    if stress.shape in ((9,), (3, 3)):
+        tensor = stress.reshape(3, 3)
+        if np.abs(tensor - tensor.T).max() > 0.1 * np.abs(tensor).max() + 1e-3:
+            raise ValueError(f"a stress or virial is far from symmetric: {tensor.tolist()}")
+        stress = (0.5 * (tensor + tensor.T))[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    if stress.shape != (6,):
         raise ValueError(f"a stress or virial has shape {stress.shape} but must have (6,), (9,) or (3, 3)")
-    tensor = stress.reshape(3, 3)
-    if np.abs(tensor - tensor.T).max() > 0.1 * np.abs(tensor).max() + 1e-3:
-        raise ValueError(f"a stress or virial is far from symmetric: {tensor.tolist()}")
-    symmetric = 0.5 * (tensor + tensor.T)
-    return symmetric[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    return stress[[order.index(component) for component in VOIGT]]
 
 
-def stress_from_virial(virial: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
+def stress_from_virial(
+    virial: NDArray[np.float64], cell: NDArray[np.float64], order: Sequence[str] = VOIGT
+) -> NDArray[np.float64]:
     """Stress (eV/Å^3, ASE's sign) from a virial (eV): minus the virial over the volume of the cell (Å^3).
 
     Raises:
@@ -225,4 +261,4 @@ def stress_from_virial(virial: NDArray[np.float64], cell: NDArray[np.float64]) -
     volume = abs(float(np.linalg.det(cell)))
     if volume < 1e-3:
         raise ValueError("there is a virial, but no cell whose volume would make a stress of it")
-    return -to_voigt(virial) / volume
+    return -to_voigt(virial, order) / volume

@@ -208,4 +208,7 @@ def _write(run: Run, prepared: Prepared, result: FinetuneResult) -> None:
         if (prepared.output / name).is_dir():
             shutil.rmtree(prepared.output / name)
     os.replace(partial, result.folder)
-    write_json(prepared.output / REPORT, {**result.as_dict(), "training": prepared.facts["training"]})
+    write_json(
+        prepared.output / REPORT,
+        {**result.as_dict(), "training": prepared.facts["training"], "doubts": prepared.facts.get("doubts", [])},
+    )

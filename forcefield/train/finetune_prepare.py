@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 
 from forcefield.data.batches import plan_batches
 from forcefield.data.frames import Frame
+from forcefield.data.labels import VOIGT
 from forcefield.data.readers import read_frames
 from forcefield.data.store import FrameStore, write_store
 from forcefield.models import WEIGHTS, Model, load_model, model_folder, models_folder, save_model
 from forcefield.potential import Potential
 from forcefield.train.checkpoint import CHECKPOINT, PREVIOUS
+from forcefield.train.comparison import compare
 from forcefield.train.distributed import resolve_device
+from forcefield.train.evaluate import predict_data
 from forcefield.train.finetune_data import divide, refuse_unknown, repeated_frames, write_mixture, write_new_store
 from forcefield.train.finetune_options import FinetuneOptions
 from forcefield.train.finetune_report import Stage
 from forcefield.train.finetune_shift import EnergyShift, fit_shift, shifted_frames
+from forcefield.train.label_doubts import label_doubts
 from forcefield.train.logs import LOG, TABLES, Silent, Watcher
 from forcefield.train.metrics import measure
 from forcefield.train.replay import REPLAY, VALIDATION_SAMPLE
@@ -33,6 +37,8 @@ from forcefield.train.start import freeze
 
 PREPARED, REPORT, START, STORES = "prepared.json", "report.json", "start", "stores"
 BEST, WORSE = "model", "model-worse"
+LOOKED_AT = 500
+"""New frames, drawn at random, whose labels are compared with the base model's for mistakes."""
 NEW, TRAIN, VALIDATION, BASE_VALIDATION = "new", "train", "validation", "base_validation"
 
 
@@ -141,11 +147,12 @@ def _settings(model: str | os.PathLike[str], files: Sequence[Path], options: Fin
         "keys": dict(options.read.keys),
         "units": dict(options.read.units),
         "energy": options.read.energy,
+        **({} if options.read.stress_order == VOIGT else {"stress_order": list(options.read.stress_order)}),
     }
 
 
 def _refuse_other_settings(output: Path, stored: dict[str, Any], settings: dict[str, Any]) -> None:
-    changed = [name for name in settings if stored.get(name) != settings[name]]
+    changed = [name for name in {**stored, **settings} if stored.get(name) != settings.get(name)]
     if changed:
         raise ValueError(
             f"{output} belongs to a fine-tuning with other {', '.join(changed)}; give another output folder, the "
@@ -187,6 +194,7 @@ class _Preparation:
             self.watcher.note(
                 f"warning: {repeated} training frames are in the validation data too; errors are flattered"
             )
+        doubts = self.doubts(new)
         shift = fit_shift(self.base.potential, new, training)
         if not shift:
             self.watcher.note("the element energies stay as they are: no training frame has an energy")
@@ -206,7 +214,16 @@ class _Preparation:
             "stages": [stage.as_dict() for stage in stages],
             "training": {"frames": len(training), "copies": copies, "with_replay": len(train)},
             "validation": {"frames": len(validation), "how": how},
+            "doubts": doubts,
         }
+
+    def doubts(self, new: FrameStore) -> list[str]:
+        """What the base model finds suspicious about labels; each is told."""
+        chosen = np.random.default_rng(self.options.seed).permutation(len(new))[:LOOKED_AT]
+        found = label_doubts(compare(predict_data(self.base.potential, new.folder, chosen=chosen)))
+        for doubt in found:
+            self.watcher.note(f"warning: doubtful labels: {doubt}")
+        return found
 
     def errors(self, potential: Potential, store: FrameStore) -> dict[str, dict[str, float]]:
         """Errors of a potential on a store."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor
 
 IDLE = 1e-8
 """A unit counts as idle if its gradient is so much smaller than the largest of any unit."""
@@ -15,22 +15,25 @@ ALARMING = 0.25
 
 
 @torch.no_grad()
-def idle_units(named: Iterable[tuple[str, nn.Parameter]]) -> dict[str, float]:
-    """Share of the output columns of each weight matrix that the last gradient has passed by.
+def idle_units(named: Iterable[tuple[str, Tensor | None]]) -> dict[str, float]:
+    """Share of the output columns of each weight matrix that gradients pass by.
 
     A unit far on the flat side of its activation function passes nothing on and gets nothing back, for good: a learning
     rate that is too high for the width of a layer ends like that, while the rest of the network goes on learning.
 
+    One batch says little: in a perfect crystal no direction is preferred, and no gradient reaches what tells
+    directions. An optimiser's momentum is a mean over enough batches, and forgets within some hundred steps.
+
     Args:
-        named: parameters with their names and gradients; those without a gradient or of another shape are left out.
+        named: names of parameters with the mean of their last gradients; what is None or of another shape is left out.
 
     Returns:
         Parameter name -> share between 0 and 1.
     """
     columns = {
-        name: parameter.grad.abs().amax(dim=0)
-        for name, parameter in named
-        if parameter.grad is not None and parameter.dim() == 2 and min(parameter.shape) > 1
+        name: gradient.abs().amax(dim=0)
+        for name, gradient in named
+        if gradient is not None and gradient.dim() == 2 and min(gradient.shape) > 1
     }
     if not columns:
         return {}

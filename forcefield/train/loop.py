@@ -200,9 +200,10 @@ class Run:
         return summarise(self.group.gather(errors))
 
     def idle_share(self) -> float:
-        """Share of units that the last gradient has not reached, the mean over matrices; a warning if it is large."""
+        """Share of units that the last gradients have not reached, the mean over matrices; a warning if it is large."""
         held = element_tables(self.potential) if self.config.trained_elements else set()  # most of their rows are held
-        shares = idle_units((name, p) for name, p in self.potential.named_parameters() if name not in held)
+        named = ((name, p) for name, p in self.potential.named_parameters() if name not in held)
+        shares = idle_units((name, self.optimizer.mean_gradient(p)) for name, p in named)
         warning = warning_of(shares)
         if warning and not self.warned_of_idle_units:
             self.watcher.note(f"warning: {warning}")

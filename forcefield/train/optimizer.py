@@ -151,6 +151,14 @@ class Optimizers:
         for part in self.parts:
             part.step()
 
+    def mean_gradient(self, parameter: Tensor) -> Tensor | None:
+        """Mean of a parameter's last gradients, the momentum of either optimiser; None before the first step."""
+        for part in self.parts:
+            if parameter in part.state:
+                state = part.state[parameter]
+                return state["momentum" if "momentum" in state else "exp_avg"]
+        return None
+
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for part in self.parts:

@@ -64,6 +64,66 @@ def test_order_of_files_does_not_matter_but_the_seed_does(folder):
     assert not set(described("a.extxyz")) & set(described("c.extxyz"))
 
 
+def test_a_calculator_makes_hot_frames_and_relaxations(folder):
+    arguments = ["sample", "Cu.cif", "two.extxyz", "--hot", "2", "--relaxation", "2", "--max-atoms", "8"]
+    result = run(*arguments, "-o", "out.extxyz", "--calculator", EMT)
+    assert result.exit_code == 0, result.output
+    frames = read("out.extxyz", ":")
+    assert [atoms.info["kind"] for atoms in frames[:4]] == ["hot", "hot", "relaxation", "relaxation"]
+    assert {atoms.info["parent"] for atoms in frames} == {"Cu.cif #0", "two.extxyz #0", "two.extxyz #1"}
+    result = run(*arguments, "-o", "model.extxyz")  # the default model moves them
+    assert result.exit_code == 0, result.output
+    assert len(read("model.extxyz", ":")) == len(frames)
+    assert not np.allclose(read("model.extxyz", 0).positions, frames[0].positions)
+
+
+@pytest.mark.parametrize("cut", [0, 40])
+def test_a_killed_sampling_goes_on_to_the_same_file(folder, monkeypatch, cut):
+    """Killed at the second structure, the last bytes of both files lost in part."""
+    from forcefield.data.sample_file import SampleFile
+
+    arguments = ["sample", "Cu.cif", "two.extxyz", *SAMPLE, "--hot", "1", "--calculator", EMT]
+    assert run(*arguments, "-o", "whole.extxyz").exit_code == 0
+    add, calls = SampleFile.add, []
+
+    def killed(self, *details):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(details)
+        add(self, *details)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SampleFile, "add", killed)
+        result = run(*arguments, "-o", "out.extxyz")
+    assert result.exit_code == 130 and "the same command goes on" in result.output
+    assert not Path("out.extxyz").exists()
+    if cut:
+        journal = Path("out.extxyz.partial.jsonl")
+        journal.write_bytes(journal.read_bytes()[:-cut])
+    result = run(*arguments, "-o", "out.extxyz")
+    assert result.exit_code == 0, result.output
+    assert f"{2 if not cut else 1} of which were done before" in result.output
+    assert Path("out.extxyz").read_bytes() == Path("whole.extxyz").read_bytes()
+    assert not list(folder.glob("*.partial*"))
+
+
+def test_a_partial_sampling_with_other_settings_or_files_is_not_taken_up(folder):
+    from forcefield.data.sample_file import SampleFile
+
+    with SampleFile(Path("made.extxyz"), {"seed": 0}) as file:
+        file.fail("Cu.cif #0", "broken")
+    assert not list(folder.glob("made*"))
+    with pytest.raises(RuntimeError), SampleFile(Path("made.extxyz"), {"seed": 0}) as file:
+        file.fail("Cu.cif #0", "broken")
+        raise RuntimeError
+    with pytest.raises(ValueError, match="begun with other seed"):
+        SampleFile(Path("made.extxyz"), {"seed": 1})
+    with pytest.raises(ValueError, match="begun with other files: Cu.cif #0 came where Al.cif #0"):
+        SampleFile(Path("made.extxyz"), {"seed": 0}).has(0, "Al.cif #0")
+    again = SampleFile(Path("made.extxyz"), {"seed": 0})
+    assert again.has(0, "Cu.cif #0") and not again.has(1, "Al.cif #0") and again.faults == ["Cu.cif #0: broken"]
+
+
 def test_substitution_with_given_elements(folder):
     result = run("sample", "Cu.cif", "-o", "out.extxyz", "--substituted", "8", "--elements", "Ag,Au")
     assert result.exit_code == 0

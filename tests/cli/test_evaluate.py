@@ -41,6 +41,30 @@ def run(*arguments):
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
 
+def test_stress_in_the_order_of_vasp_is_noticed_and_can_be_given(tmp_path, monkeypatch):
+    """Labels are EMT's, doubts come from the shipped model, for which these crystals are new."""
+    monkeypatch.chdir(tmp_path)
+    frames = []
+    for k in range(8):
+        atoms = bulk("Cu", a=3.6, cubic=True)
+        strain = 0.04 * np.random.default_rng(k).normal(size=(3, 3))
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain + strain.T), scale_atoms=True)
+        atoms.calc = EMTCalculator()
+        stress, forces = atoms.get_stress()[[0, 1, 2, 5, 3, 4]], atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=forces, stress=stress)
+        frames.append(atoms)
+    write("vasp.extxyz", frames)
+    result = run("mp-0", "vasp.extxyz", "-o", "errors.json")
+    assert result.exit_code == 0, result.output
+    assert "doubtful labels: stress: components seem to be in the order xx yy zz xy yz xz" in result.stdout
+    assert len(json.loads((tmp_path / "errors.json").read_text())["doubts"]) == 1
+    for order in ("vasp", "xx yy zz xy yz zx"):
+        result = run("mp-0", "vasp.extxyz", "--stress-order", order, "--json")
+        assert json.loads(result.stdout)["doubts"] == []
+    result = run("mp-0", "vasp.extxyz", "--stress-order", "abinit")
+    assert result.exit_code == 2 and "must be ase, vasp, lammps, or the six components" in result.output
+
+
 def test_calculator_against_known_differences(folder):
     result = run("--calculator", EMT, "copper.extxyz", "-o", "new/errors.json")
     assert result.exit_code == 0, result.output

@@ -17,7 +17,7 @@ from ase.io import read, write
 from ase.io.trajectory import Trajectory
 
 from forcefield.data.frames import Frame, atoms_from_frame, frame_from_atoms
-from forcefield.data.labels import ReadOptions
+from forcefield.data.labels import ReadOptions, parse_order
 from forcefield.data.readers import read_entries_of, read_frames
 from forcefield.data.store import write_store
 from forcefield.units import GPA, KBAR
@@ -101,6 +101,24 @@ SPELLINGS = ['"1 2 3 4 5 6"', '"1 6 5 6 2 4 5 4 3"', "[1, 2, 3, 4, 5, 6]", '"_JS
 @pytest.mark.parametrize("stress", SPELLINGS)
 def test_stress_as_a_tensor_or_as_six_numbers(tmp_path, stress):
     (frame,) = read_text(tmp_path, extxyz(f"stress={stress}"))
+    np.testing.assert_allclose(frame.stress, [1, 2, 3, 4, 5, 6])
+
+
+@pytest.mark.parametrize("key", ["stress", "virial"])
+@pytest.mark.parametrize(("order", "numbers"), [("vasp", "1 2 3 6 4 5"), ("lammps", "1 2 3 6 5 4")])
+def test_six_numbers_in_the_order_of_another_program(tmp_path, key, order, numbers):
+    (frame,) = read_text(tmp_path, extxyz(f'{key}="{numbers}"'), stress_order=parse_order(order))
+    expected = np.arange(1.0, 7.0)
+    if key == "virial":
+        expected /= -np.linalg.det(frame.cell)
+    np.testing.assert_allclose(frame.stress, expected)
+    with pytest.raises(ValueError, match="order of the stress is"):
+        ReadOptions(stress_order=("xx", "yy"))
+
+
+def test_a_tensor_made_of_six_numbers_in_the_wrong_order_is_put_right(tmp_path):
+    text = extxyz('stress="1 5 4 5 2 6 4 6 3"')  # 1 2 3 6 4 5, VASP's order, taken for ASE's
+    (frame,) = read_text(tmp_path, text, stress_order=parse_order("vasp"))
     np.testing.assert_allclose(frame.stress, [1, 2, 3, 4, 5, 6])
 
 

@@ -17,6 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from forcefield.data.frames import Frame, atoms_from_frame, frame_from_atoms
+from forcefield.data.labels import ReadOptions
 from forcefield.data.store import FrameStore, write_store
 from forcefield.models import Model, load_model
 from forcefield.train import finetune_prepare, loop
@@ -292,12 +293,14 @@ def test_fine_tuned_model_is_tuned_again_with_the_samples_of_its_ancestor(tuned,
         assert again.stages[1].base["all"][label] == pytest.approx(stage.base["all"][label], rel=1e-3)
 
 
-def test_worse_model_is_refused(base, new_data, tmp_path):
-    options = replace(OPTIONS, steps=3, learning_rate=1.0)
+def test_worse_model_is_refused(base, new_data, bare_crystals, tmp_path):
+    """What is measured on are the base model's own forces, from which any step leads away."""
+    predicted = as_predicted(load_model(base), bare_crystals[:6], tmp_path / "bare")
+    write(tmp_path / "own.extxyz", [atoms_from_frame(replace(frame, energy=None)) for frame in predicted])
+    options = replace(OPTIONS, steps=3, validation=tmp_path / "own.extxyz")
     result = finetune(base, [new_data], output=tmp_path / "run", options=options)
     assert not result.better and "new validation data" in result.reason
-    assert result.folder == tmp_path / "run" / "model-worse" and result.folder.is_dir()
-    assert not (tmp_path / "run" / "model").exists()
+    assert result.folder.name == "model-worse" and not (tmp_path / "run" / "model").exists()
 
 
 def test_killed_run_goes_on_to_the_same_weights(base, new_data, tmp_path, monkeypatch):
@@ -348,6 +351,21 @@ def test_frames_on_both_sides_are_noted(base, new_data, tmp_path):
     notes = Notes()
     prepare(base, [new_data], output=tmp_path, options=replace(OPTIONS, validation=new_data), watcher=notes)
     assert any("20 training frames are in the validation data too" in text for text in notes.texts)
+
+
+def test_labels_that_contradict_the_base_model_are_told_and_reported(base, bare_crystals, tmp_path):
+    """The base model's own forces, turned around as a file of gradients has them."""
+    predicted = as_predicted(load_model(base), bare_crystals[:20], tmp_path / "bare")
+    turned = [replace(frame, forces=-frame.forces) for frame in predicted]
+    write(tmp_path / "turned.extxyz", [atoms_from_frame(frame) for frame in turned])
+    notes = Notes()
+    prepared = prepare(base, [tmp_path / "turned.extxyz"], output=tmp_path / "run", options=OPTIONS, watcher=notes)
+    (doubt,) = prepared.facts["doubts"]
+    assert doubt.startswith("forces: labels look like -eV/Å; --units forces=-eV/Å reads them so")
+    assert f"warning: doubtful labels: {doubt}" in notes.texts
+    read = replace(OPTIONS, read=ReadOptions(units={"forces": "-eV/Å"}))
+    prepared = prepare(base, [tmp_path / "turned.extxyz"], output=tmp_path / "again", options=read, watcher=notes)
+    assert prepared.facts["doubts"] == []
 
 
 def test_model_without_samples_is_tuned_with_a_warning(base, new_data, tmp_path):

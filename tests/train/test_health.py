@@ -25,7 +25,7 @@ class Pair(nn.Module):
 
 def gradients(network):
     network(torch.randn(50, network.first.weight.shape[0])).square().sum().backward()
-    return dict(idle_units(network.named_parameters()))
+    return idle_units((name, p.grad) for name, p in network.named_parameters())
 
 
 def test_fresh_network_has_no_idle_units():
@@ -45,7 +45,33 @@ def test_units_on_the_flat_side_are_idle_and_named():
 
 
 def test_network_without_gradients_has_nothing_to_tell():
-    assert idle_units(Pair().named_parameters()) == {}
+    assert idle_units((name, p.grad) for name, p in Pair().named_parameters()) == {}
+
+
+@pytest.mark.parametrize("name", ["muon", "adam"])
+def test_one_batch_that_passes_units_by_makes_them_not_idle_but_many_do(name):
+    """As a perfect crystal does, in which no gradient reaches what tells directions."""
+    torch.manual_seed(0)
+    network = Pair()
+    optimizer = Optimizers(network, name, 1e-3)
+
+    def shares():
+        return idle_units((key, optimizer.mean_gradient(p)) for key, p in network.named_parameters())
+
+    def step(inputs):
+        optimizer.zero_grad()
+        network(inputs).square().sum().backward()
+        optimizer.step()
+
+    assert shares() == {}
+    step(torch.randn(50, 16))
+    step(torch.zeros(50, 16))  # gives the first matrix no gradient
+    assert float(network.first.weight.grad.abs().max()) == 0.0
+    assert set(shares().values()) == {0.0}
+    for _ in range(500):
+        network.bias.data[:24] = -80.0
+        step(torch.randn(50, 16))
+    assert shares()["first.weight"] == 0.75
 
 
 def test_wide_matrices_learn_at_a_lower_rate():

@@ -160,7 +160,7 @@ def _frame_with_labels(
             continue
         factor = unit_factor(label, units[label]) if label in units else 1.0
         number = np.array(value, dtype=float) * factor
-        labels[label] = to_voigt(number) if label == "stress" else number
+        labels[label] = to_voigt(number, options.stress_order) if label == "stress" else number
         options.note(label, keys[label], units.get(label))
     if "energy" in labels:
         labels["energy"] = float(labels["energy"])
