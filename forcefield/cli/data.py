@@ -111,7 +111,7 @@ def inspect(
     *,
     reading: ReadingOptions,
 ) -> None:
-    """Show what is in files or stores: labels, ranges, duplicates, outliers, and whether the stress sign is right."""
+    """Show what is in files or stores: labels, ranges, duplicates, outliers, and whether the stress is as it should be."""
     with one_line_errors(debug=debug):
         from forcefield.data.inspection import inspect_data
 
@@ -177,7 +177,7 @@ def _print_report(report: dict[str, Any]) -> None:
             ["kinds", kinds],
             ["materials", f"{materials['named']} named; {materials['frames_without_name']} frames without a name"],
             ["duplicates", f"{doubles['frames']}, of which {doubles['with_another_energy']} with another energy"],
-            ["stress sign", report["stress_sign"]["message"]],
+            ["stress", report["stress_sign"]["message"]],
         ],
     )
     labels = []

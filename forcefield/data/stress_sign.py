@@ -1,4 +1,4 @@
-"""Whether stress labels have the right sign and unit, from pairs of frames that differ by a strain only.
+"""Whether stress labels have the right sign, unit and order, from pairs of frames that differ by a strain only.
 
 At fixed fractional coordinates dE = V sigma : d(epsilon), whatever the forces are. A pair of strained frames gives both
 sides from labels alone, with an error of third order in the strain between them.
@@ -7,10 +7,12 @@ sides from labels alone, with an error of third order in the strain between them
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forcefield.data.labels import VOIGT as ORDER
 from forcefield.data.survey import Table
 from forcefield.units import GPA, KBAR
 
@@ -18,6 +20,8 @@ LARGEST_STRAIN = 0.06
 SMALLEST_WORK = 1e-4
 """eV; below, the rounding of the labels decides."""
 FEWEST_PAIRS = 3
+REORDERED = 0.3
+"""Share of the misfit that is left where another order of the shear components is the right one."""
 VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
 
 
@@ -26,12 +30,12 @@ class StressVerdict:
     """What the pairs say.
 
     Attributes:
-        verdict: ``agrees``, ``opposite``, ``contradictory`` or ``not enough pairs``.
+        verdict: ``agrees``, ``opposite``, ``other order``, ``contradictory`` or ``not enough pairs``.
         pairs: number of pairs that could be used.
         agreeing: share of them in which energy and stress have the same sign, weighted by the energy difference, as
-            small ones are mostly rounding; None without enough pairs.
-        ratio: median of the energy difference over the work of the stress, 1 if all is right; None without
-            enough pairs.
+            small ones are mostly rounding; None without enough pairs, and where the order is another.
+        ratio: median of the energy difference over the work of the stress, 1 if all is right; None where
+            ``agreeing`` is.
         message: the verdict in words.
     """
 
@@ -44,7 +48,13 @@ class StressVerdict:
 
 def check_stress_sign(table: Table) -> StressVerdict:
     """Compare energy differences of strained pairs with the work of their mean stress."""
-    energy, work = strained_pairs(table)
+    energy, works = strained_pairs(table)
+    order = _better_order(energy, works) if len(energy) >= FEWEST_PAIRS else None
+    told = np.abs(works[:, 0]) > SMALLEST_WORK
+    energy, work = energy[told], works[told, 0]
+    if order is not None:
+        message = f"SHEAR COMPONENTS ARE IN ANOTHER ORDER, by the energies {order} (--stress-order '{order}')"
+        return StressVerdict("other order", len(told), None, None, f"{message}; {len(told)} pairs")
     if len(work) < FEWEST_PAIRS:
         return StressVerdict(
             "not enough pairs",
@@ -79,8 +89,30 @@ def _size(ratio: float) -> str:
     return f"size is off: energies change {ratio:.3g} times as much as the stress says"
 
 
+def _better_order(energy: NDArray[np.float64], works: NDArray[np.float64]) -> str | None:
+    """The order of the six components in which the works agree much better with the energies than as read."""
+    scale = (energy[:, None] * works).sum(axis=0) / (works**2).sum(axis=0)  # whatever the unit
+    misfit = np.abs(energy[:, None] - scale * works).sum(axis=0)
+    best = int(np.argmin(misfit))
+    if best == 0 or misfit[best] > REORDERED * misfit[0]:
+        return None
+    shear = [""] * 3
+    for place, component in zip(SHEAR_ORDERS[best], ORDER[3:], strict=True):
+        shear[place] = component
+    return " ".join((*ORDER[:3], *shear))
+
+
+SHEAR_ORDERS = list(permutations(range(3)))
+"""Where yz, xz and xy are among the last three components; the first as ASE has them."""
+
+
 def strained_pairs(table: Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Energy difference and work of the mean stress (both eV) of neighbours in volume among frames of one shape."""
+    """Neighbours in volume among frames of one shape.
+
+    Returns:
+        Energy differences (pairs,) and works of the mean stress (pairs, 6) in eV, the latter with the shear components
+        in each of `SHEAR_ORDERS`.
+    """
     usable = np.flatnonzero(
         np.isfinite(table.energy) & np.isfinite(table.volume) & np.isfinite(table.stress).all(axis=1)
     )
@@ -89,15 +121,16 @@ def strained_pairs(table: Table) -> tuple[NDArray[np.float64], NDArray[np.float6
     same = table.shape_free[first] == table.shape_free[second]
     first, second = first[same], second[same]
     if not len(first):
-        return np.zeros(0), np.zeros(0)
+        return np.zeros(0), np.zeros((0, len(SHEAR_ORDERS)))
     strain = strain_between(table.cell[first], table.cell[second])
-    stress = 0.5 * (table.stress[first] + table.stress[second])[:, VOIGT]
+    stress = 0.5 * (table.stress[first] + table.stress[second])
     volume = 0.5 * (table.volume[first] + table.volume[second])
-    work = volume * np.einsum("pij,pij->p", stress, strain)
+    reordered = [stress[:, [0, 1, 2, *(3 + place for place in places)]][:, VOIGT] for places in SHEAR_ORDERS]
+    works = np.stack([volume * np.einsum("pij,pij->p", one, strain) for one in reordered], axis=1)
     energy = table.energy[second] - table.energy[first]
     size = np.abs(strain).max(axis=(1, 2))
-    keep = (size < LARGEST_STRAIN) & (np.minimum(np.abs(work), np.abs(energy)) > SMALLEST_WORK)
-    return energy[keep], work[keep]
+    keep = (size < LARGEST_STRAIN) & (np.minimum(np.abs(works).max(axis=1), np.abs(energy)) > SMALLEST_WORK)
+    return energy[keep], works[keep]
 
 
 def strain_between(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

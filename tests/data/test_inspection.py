@@ -15,7 +15,7 @@ from ase.io import write
 
 from forcefield.data.frames import frame_from_atoms
 from forcefield.data.inspection import fit_elements, inspect_data
-from forcefield.data.labels import ReadOptions
+from forcefield.data.labels import STRESS_ORDERS, VOIGT, ReadOptions
 from forcefield.data.stress_sign import check_stress_sign, strain_between
 from forcefield.data.survey import Survey, Table
 from forcefield.units import GPA
@@ -75,6 +75,30 @@ def test_opposite_and_random_stress():
     for atoms in structures:
         atoms.calc.results["stress"] = atoms.calc.results["stress"] * rng.choice([-1, 1])
     assert check_stress_sign(table_of(structures)).verdict in ("contradictory", "not enough pairs")
+
+
+@pytest.mark.parametrize("factor", [1.0, -10 / GPA])
+@pytest.mark.parametrize("name", ["vasp", "lammps"])
+def test_order_of_the_shear_components_is_recognised_in_any_unit(name, factor):
+    structures = strained(factor)
+    for atoms in structures:
+        stress = atoms.calc.results["stress"]
+        atoms.calc.results["stress"] = stress[[VOIGT.index(component) for component in STRESS_ORDERS[name]]]
+    verdict = check_stress_sign(table_of(structures))
+    assert verdict.verdict == "other order"
+    assert f"--stress-order '{' '.join(STRESS_ORDERS[name])}'" in verdict.message
+
+
+def test_pure_shear_shows_the_order_although_the_stress_as_read_does_no_work():
+    structures = []
+    for shear in np.linspace(0.0, 0.06, 8):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + shear * np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0]])), True)
+        atoms.info["material"] = "Cu"
+        atoms = labelled(atoms)
+        atoms.calc.results["stress"] = atoms.calc.results["stress"][[0, 1, 2, 4, 3, 5]]
+        structures.append(atoms)
+    assert "xx yy zz xz yz xy" in check_stress_sign(table_of(structures)).message
 
 
 def test_without_strained_pairs_nothing_is_said():
