@@ -111,7 +111,7 @@ def inspect(
     *,
     reading: ReadingOptions,
 ) -> None:
-    """Show what is in files or stores: labels, ranges, duplicates, outliers, and whether the stress is as it should be."""
+    """Show what is in files or stores: labels, ranges, duplicates, outliers, and whether the stress is right."""
     with one_line_errors(debug=debug):
         from forcefield.data.inspection import inspect_data
 

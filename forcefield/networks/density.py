@@ -15,8 +15,8 @@ section 4). We depart from MACE in that radial functions are linear, products of
 channel mixing in between, element-dependent weights scale M (s_i), A and the invariants instead of each product, half
 of the radial functions B measure the distance against the pair's covalent radii, and A and the scalars that a later
 layer takes up are divided by sqrt(1 + mean of their squares), which keeps products bounded and is smooth where the last
-neighbour leaves. Where Muon trains the matrices, s_i and the other tables with a row for each element learn by Adam
-(`forcefield.train.optimizer`).
+neighbour leaves. Where Muon trains the matrices, s_i and the other tables with a row for each element learn by Adam,
+but for the one that scales the invariants (`forcefield.train.optimizer.is_hidden_matrix`).
 """
 
 from __future__ import annotations

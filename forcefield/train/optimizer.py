@@ -175,5 +175,9 @@ class Optimizers:
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
-    """Two-dimensional weights between hidden features: no element tables, no energy readouts."""
+    """Two-dimensional weights between hidden features: no energy readouts, and no element tables that say so by name.
+
+    Tables by another name (``embedding``, ``invariant_scale``) count as matrices here. The shipped models and the
+    tables in docs/networks.md were trained so.
+    """
     return parameter.dim() == 2 and min(parameter.shape) >= 8 and "element" not in name and "sender" not in name
