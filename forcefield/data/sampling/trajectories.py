@@ -15,8 +15,8 @@ from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
 from forcefield.data.sampling.cells import MAX_ATOMS, supercells
-from forcefield.data.sampling.displacements import CALMER, rattle, strained
-from forcefield.data.sampling.draw import ATTEMPTS, SHORTEST, check_parent, child, generator_for
+from forcefield.data.sampling.displacements import rattle, strained
+from forcefield.data.sampling.draw import SHORTEST, check_parent, child, generator_for
 from forcefield.structures import close_contacts
 
 TEMPERATURES = (500.0, 1000.0, 2000.0, 4000.0)
@@ -33,6 +33,9 @@ TIME_STEP = 0.5
 
 FRICTION = 0.02
 """1/fs: strong, since statistics matter here and dynamics do not."""
+
+ATTEMPTS, COOLER = 10, 0.8
+"""How often a trajectory is begun anew, and the factor by which each is cooler than the one before."""
 
 STOPS = (0, 3, 10, 30)
 """Steps of a relaxation at which a frame is taken."""
@@ -54,7 +57,7 @@ def hot(
     """Snapshots of Langevin dynamics at fixed cell, `SNAPSHOTS` of each trajectory, `INTERVAL` steps apart.
 
     A crystal is enlarged to a supercell of random shape where one has at most ``max_atoms`` atoms. A trajectory in
-    which atoms come too close begins anew, 5 % cooler each time.
+    which atoms come too close begins anew, a fifth cooler each time.
 
     Args:
         atoms: the parent, of any periodicity.
@@ -128,7 +131,7 @@ def _trajectory(
     for attempt in range(ATTEMPTS):
         atoms = start.copy()
         atoms.calc = calculator
-        temperature = kelvin * CALMER**attempt
+        temperature = kelvin * COOLER**attempt
         # all energy of a start at rest sites is kinetic: twice the temperature, of which half becomes potential
         spread = np.sqrt(2 * units.kB * temperature * atoms.get_masses())[:, None]
         atoms.set_momenta(generator.normal(size=(len(atoms), 3)) * spread)
@@ -143,7 +146,10 @@ def _trajectory(
             frames.append(child(start, "hot", positions=atoms.positions))
         else:
             return frames
-    raise ValueError(f"{ATTEMPTS} trajectories all had atoms closer than {shortest} times the sum of their radii")
+    raise ValueError(
+        f"{ATTEMPTS} trajectories, the last at {kelvin * COOLER ** (ATTEMPTS - 1):.0f} K, all had atoms closer than "
+        f"{shortest} times the sum of their covalent radii"
+    )
 
 
 def _way_down(start: ase.Atoms, calculator: BaseCalculator, shortest: float) -> list[ase.Atoms]:
