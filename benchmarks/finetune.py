@@ -160,16 +160,28 @@ def summary(result: FinetuneResult) -> dict[str, Any]:
 
 
 def force_table(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Lines of the table of force errors by kind of frame."""
+    """Lines of the table of force errors by kind of frame, and of crystals and melts together."""
     lines = [
         "",
         "| forces by kind of frame, MAE (meV/Å) | frames | base model | fine-tuned | factor |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for kind, start in before.items():
-        one, other = 1000 * start["mae"], 1000 * after[kind]["mae"]
-        lines.append(f"| {kind} | {start['frames']} | {one:.3g} | {other:.3g} | {one / other:.1f} |")
+    groups = {kind: [kind] for kind in before}
+    groups["crystals below T_m and strained"] = [kind for kind in before if kind == "Elastic" or temperature(kind) < 1]
+    groups["dynamics above T_m"] = [kind for kind in before if 1 <= temperature(kind) < np.inf]
+    for name, kinds in groups.items():
+        weights = [before[kind]["count"] for kind in kinds]
+        one, other = (1000 * np.average([e[kind]["mae"] for kind in kinds], weights=weights) for e in (before, after))
+        frames = sum(before[kind]["frames"] for kind in kinds)
+        shown = name if len(kinds) == 1 else f"**{name}**"
+        lines.append(f"| {shown} | {frames} | {one:.3g} | {other:.3g} | {one / other:.1f} |")
     return lines
+
+
+def temperature(kind: str) -> float:
+    """In units of the melting point; infinite where a kind has none."""
+    found = re.search(r"([\d.]+) T_m", kind)
+    return float(found[1]) if found else np.inf
 
 
 def markdown(element: str, result: dict[str, Any]) -> str:
