@@ -174,7 +174,8 @@ def force_table(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         one, other = (1000 * np.average([e[kind]["mae"] for kind in kinds], weights=weights) for e in (before, after))
         frames = sum(before[kind]["frames"] for kind in kinds)
         shown = name if len(kinds) == 1 else f"**{name}**"
-        lines.append(f"| {shown} | {frames} | {one:.3g} | {other:.3g} | {one / other:.1f} |")
+        errors = f"{one:.3g} | {other:.3g} | {one / other:.1f}" if one > 0.01 else "0 | 0 | -"  # zero by symmetry
+        lines.append(f"| {shown} | {frames} | {errors} |")
     return lines
 
 
