@@ -109,7 +109,7 @@ class ReadOptions:
                 raise ValueError(f"keys has the label {label!r}, but it must be one of {', '.join(SETTABLE)}")
         for label, unit in self.units.items():
             unit_factor(label, unit)
-        parse_order(" ".join(self.stress_order))
+        object.__setattr__(self, "stress_order", parse_order(" ".join(self.stress_order)))
 
     def note(self, label: str, key: str, unit: str | None = None) -> None:
         """Count a frame whose label came from a key; the unit is the package's own if none is given."""

@@ -114,6 +114,7 @@ def test_six_numbers_in_the_order_of_another_program(tmp_path, key, order, numbe
     np.testing.assert_allclose(frame.stress, expected)
     with pytest.raises(ValueError, match="order of the stress is"):
         ReadOptions(stress_order=("xx", "yy"))
+    assert ReadOptions(stress_order=("XX", "YY", "ZZ", "XY", "YZ", "ZX")).stress_order == parse_order("vasp")
 
 
 def test_a_tensor_made_of_six_numbers_in_the_wrong_order_is_put_right(tmp_path):
