@@ -61,7 +61,10 @@ class SampleFile:
                 f"{self.partial} was begun with other {', '.join(changed)}; give another output, the settings of that "
                 f"run to go on with it, or remove it and {self.journal.name}"
             )
-        return entries, sum(map(len, lines)), entries[-1]["end"] if entries else 0
+        end = entries[-1]["end"] if entries else 0
+        if end and (not self.partial.exists() or self.partial.stat().st_size < end):
+            return [], 0, 0  # somebody removed the frames
+        return entries, sum(map(len, lines)), end
 
     def has(self, number: int, place: str) -> bool:
         """Whether a structure is done already.

@@ -91,7 +91,8 @@ def _size(ratio: float) -> str:
 
 def _better_order(energy: NDArray[np.float64], works: NDArray[np.float64]) -> str | None:
     """The order of the six components in which the works agree much better with the energies than as read."""
-    scale = (energy[:, None] * works).sum(axis=0) / (works**2).sum(axis=0)  # whatever the unit
+    square = np.maximum((works**2).sum(axis=0), SMALLEST_WORK**2)
+    scale = (energy[:, None] * works).sum(axis=0) / square  # whatever the unit
     misfit = np.abs(energy[:, None] - scale * works).sum(axis=0)
     best = int(np.argmin(misfit))
     if best == 0 or misfit[best] > REORDERED * misfit[0]:

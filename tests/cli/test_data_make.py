@@ -124,6 +124,22 @@ def test_a_partial_sampling_with_other_settings_or_files_is_not_taken_up(folder)
     assert again.has(0, "Cu.cif #0") and not again.has(1, "Al.cif #0") and again.faults == ["Cu.cif #0: broken"]
 
 
+def test_a_journal_without_its_frames_is_begun_anew(folder):
+    from forcefield.data.sample_file import SampleFile
+
+    atoms = bulk("Cu")
+    atoms.info["kind"] = "rattled"
+    with pytest.raises(RuntimeError), SampleFile(Path("made.extxyz"), {"seed": 0}) as file:
+        file.add("Cu.cif #0", [atoms], [])
+        raise RuntimeError
+    assert SampleFile(Path("made.extxyz"), {"seed": 0}).taken_up == 1
+    Path("made.extxyz.partial").unlink()
+    with SampleFile(Path("made.extxyz"), {"seed": 0}) as file:
+        assert file.taken_up == 0
+        file.add("Cu.cif #0", [atoms], [])
+    assert len(read("made.extxyz", ":")) == 1 and not list(folder.glob("*.partial*"))
+
+
 def test_substitution_with_given_elements(folder):
     result = run("sample", "Cu.cif", "-o", "out.extxyz", "--substituted", "8", "--elements", "Ag,Au")
     assert result.exit_code == 0
