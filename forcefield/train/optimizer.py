@@ -12,10 +12,15 @@ from forcefield.train.element_tables import element_tables
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton-Schulz iteration (Jordan et al. 2024)."""
+LONG = 2
+"""Columns for each row from which on a matrix is cheaper to orthogonalise by its Gram matrix alone."""
 
 
 def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Nearest (semi-)orthogonal matrices, approximately: all singular values are moved close to one.
+
+    A step is ``X <- p(G) X`` with ``p(G) = a + b G + c G^2`` and ``G = X X^T``. Where X is long, the product of all p
+    is found from G alone, which goes over into ``p^2 G``: half the multiplications, and errors of 1e-4 instead of 1e-6.
 
     Args:
         matrices: (batch, rows, columns).
@@ -24,11 +29,27 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-12)
-    a, b, c = QUINTIC
-    for _ in range(iterations):
-        gram = x @ x.transpose(1, 2)
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    gram = x @ x.transpose(1, 2)
+    if x.shape[2] < LONG * x.shape[1]:
+        x = _polynomial(gram) @ x
+        for _ in range(iterations - 1):
+            x = _polynomial(x @ x.transpose(1, 2)) @ x
+    else:
+        product = factor = _polynomial(gram)
+        for _ in range(iterations - 1):
+            gram = factor @ gram @ factor
+            factor = _polynomial(gram)
+            product = factor @ product
+        x = product @ x
     return x.transpose(1, 2) if tall else x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """p(G) of `orthogonalised`, (batch, rows, rows)."""
+    a, b, c = QUINTIC
+    result = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    result.diagonal(dim1=1, dim2=2).add_(a)
+    return result
 
 
 class Muon(torch.optim.Optimizer):

@@ -9,7 +9,28 @@ import torch
 from torch import nn
 
 from forcefield.networks import build_network
-from forcefield.train.optimizer import Muon, Optimizers, is_hidden_matrix, orthogonalised
+from forcefield.train.optimizer import QUINTIC, Muon, Optimizers, is_hidden_matrix, orthogonalised
+
+
+def newton_schulz(x: torch.Tensor, iterations: int = 5) -> torch.Tensor:
+    """The iteration as Jordan et al. write it, for matrices with fewer rows than columns."""
+    a, b, c = QUINTIC
+    x = x / x.norm()
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 5e-4)])
+@pytest.mark.parametrize("shape", [(16, 16), (16, 31), (16, 32), (64, 448)])
+def test_orthogonalised_is_the_plain_iteration_for_ill_conditioned_matrices_too(shape, dtype, tolerance):
+    u, s, vh = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
+    matrix = u @ torch.diag(torch.logspace(0, -4, len(s), dtype=torch.float64)) @ vh
+    expected = newton_schulz(matrix)
+    for one, other in ((matrix, expected), (matrix.T, expected.T)):
+        found = orthogonalised(one.to(dtype)[None])[0].double()
+        torch.testing.assert_close(found, other, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 8, 40), (2, 40, 8)])
