@@ -71,7 +71,7 @@ def sample(
     be made, or a structure could not be read. Killed at any moment, the same command goes on.
     """
     with one_line_errors(debug=debug):
-        from forcefield.data.sampling import ELEMENTS, KINDS, SamplePlan
+        from forcefield.data.sampling import ELEMENTS, SamplePlan
 
         plan = SamplePlan(
             rattled=rattled,
@@ -93,16 +93,23 @@ def sample(
         except KeyboardInterrupt:
             typer.echo(f"stopped; the same command goes on with {output}", err=True)
             raise typer.Exit(INTERRUPTED) from None
+    _print_samples(file)
+    if file.faults or not file.counts:
+        raise typer.Exit(1)
+
+
+def _print_samples(file: SampleFile) -> None:
+    """How many frames of each kind there are, and what could not be made."""
+    from forcefield.data.sampling import KINDS
+
     rows = [[kind, str(file.counts[kind])] for kind in KINDS if file.counts[kind]]
     print_table(["kind", "frames"], rows, numeric=["frames"])
     for (kind, reason), number in sorted(file.refused.items()):
         typer.echo(f"no {kind} of {number} structure{'s' if number > 1 else ''}: {reason}")
     earlier = f", {file.taken_up} of which were done before" if file.taken_up else ""
     print_summary(
-        f"{file.counts.total()} frames of {file.structures} structures{earlier} in {output}", file.faults[:SHOWN]
+        f"{file.counts.total()} frames of {file.structures} structures{earlier} in {file.output}", file.faults[:SHOWN]
     )
-    if file.faults or not file.counts:
-        raise typer.Exit(1)
 
 
 def _mover(
